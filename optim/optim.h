@@ -1,0 +1,56 @@
+/* optim - rules that turn gradients into new weights, on flat ranges of the parameter buffer.
+ *
+ * A rule sees a range of the flat buffer and its own state for that range; which rank owns
+ * which range is parallel/zero's business. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/status.h"
+#include "model/param.h"
+#include "nn/nn.h"
+
+/* ---- adamw.c ---------------------------------------------------------------------------- */
+
+struct optim_options {
+    double lr, beta1, beta2, eps, weight_decay;
+    /* matrices decay always; published recipes differ in the rest */
+    bool decay_embeddings, decay_norms, decay_biases;
+    double clip; /* largest global gradient norm; 0: no clipping */
+};
+
+bool optim_decays(const struct optim_options *o, enum param_kind kind);
+
+/* One AdamW step number t (from 1) on flat elements [start, start + n): w, m, v and grad point
+ * at element `start`.  Weight decay follows each parameter's kind.  grad_scale multiplies the
+ * gradient first (token count and clipping in one).  Step regime. */
+void optim_adamw(struct nn *nn, const struct optim_options *o,
+                 const struct param_table *p, int64_t start, int64_t n, float *w,
+                 float *m, float *v, const float *grad, int64_t t, double lr,
+                 double grad_scale);
+
+/* ---- clip.c ----------------------------------------------------------------------------- */
+
+/* The factor that brings a gradient of norm `norm` to at most `clip`: 1 if clip == 0 or the
+ * norm is small enough (Pascanu et al. 2013, arXiv:1211.5063, algorithm 1). */
+double optim_clip_factor(double norm, double clip);
+
+/* ---- schedule.c: learning rate ----------------------------------------------------------- */
+
+enum schedule_kind { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE, SCHEDULE_WSD };
+enum schedule_decay { SCHEDULE_DECAY_LINEAR, SCHEDULE_DECAY_SQRT };
+
+struct schedule {
+    int kind;             /* enum schedule_kind */
+    int64_t warmup_steps; /* linear from 0: step s (from 0) gets (s + 1) / warmup_steps */
+    int64_t
+        total_steps; /* where linear and cosine reach the floor; may lie beyond the end of
+                             the run (truncated).  0: the run's number of steps */
+    int64_t decay_steps; /* WSD: length of the decay that ends at total_steps */
+    int decay;           /* enum schedule_decay: WSD's shape, linear or 1 - sqrt */
+    double min_ratio;    /* floor, as a share of the peak */
+};
+
+/* Learning rate of step s (from 0) as a share of the peak, in [0, 1]. */
+double schedule_factor(const struct schedule *s, int64_t step);

@@ -1,0 +1,83 @@
+/* comm - collectives along one axis of the mesh, or over all ranks.
+ *
+ * A comm owns its communicator, never the buffers it is given.  All its ranks make the same
+ * calls in the same order.  Sizes are elements, never bytes.  Sums are made in rank order,
+ * whatever arrives first, so that a result is the same bitwise every time.  Functions that
+ * return void are of the step regime: a failure ends all ranks. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/arena.h"
+#include "core/status.h"
+#include "parallel/mesh/mesh.h"
+
+struct comm;
+
+/* Start MPI if it is not running, make log and die know this rank, and make the comm over all
+ * ranks.  Collective on all ranks.  STATUS_COMM. */
+MUST_USE status_t comm_start(struct comm **world, int *argc, char ***argv);
+/* Release `world` and end MPI. */
+void comm_finish(struct comm **world);
+
+/* The comm of this rank's line along `axis`.  Collective on world.  STATUS_COMM, STATUS_NOMEM;
+ * agreed. */
+MUST_USE status_t comm_create(struct comm **c, struct comm *world, const struct mesh *m,
+                              enum mesh_axis axis);
+void comm_destroy(struct comm **c); /* NULL-safe; nulls */
+
+int comm_rank(const struct comm *c);
+int comm_size(const struct comm *c);
+
+/* All ranks get the same status: STATUS_OK if all are ok, else that of the lowest failing rank,
+ * whose sentence becomes everybody's (prefixed with its rank if there are several).
+ * Collective on c. */
+MUST_USE status_t comm_agree(struct comm *c, status_t local);
+
+/* Small blocking reductions, in place, on host memory.  Collective on c. */
+void comm_sum_f64(struct comm *c, double *x, int n);
+void comm_sum_i64(struct comm *c, int64_t *x, int n);
+void comm_max_i64(struct comm *c, int64_t *x, int n);
+void comm_max_f64(struct comm *c, double *x, int n);
+void comm_broadcast(struct comm *c, void *data, size_t bytes, int root);
+/* all[r * bytes ...] = each rank's `mine`, on every rank. */
+void comm_gather_all(struct comm *c, const void *mine, size_t bytes, void *all);
+/* Root gets every rank's bytes one behind the other in *all (malloc'ed, caller frees; NULL
+ * elsewhere) and their sizes in sizes[size]. */
+void comm_gather_bytes(struct comm *c, const void *mine, size_t bytes, int root,
+                       char **all, size_t *sizes);
+void comm_barrier(struct comm *c);
+
+/* ---- large vectors, non-blocking --------------------------------------------------------- */
+
+/* A vector of n elements is cut into `size` slices; rank r owns slice r. */
+void comm_slice(int64_t n, int size, int rank, int64_t *first, int64_t *count);
+
+enum comm_op {
+    COMM_REDUCE_SCATTER, /* x's own slice = sum over ranks; the other slices are lost */
+    COMM_ALL_GATHER,     /* every slice = its owner's */
+    COMM_ALL_REDUCE      /* both */
+};
+
+struct comm_request; /* room for one operation in flight; made once, used many times */
+
+/* `max_n`: largest vector.  Staging comes from `arena`, also while it measures (then *r is
+ * NULL).  STATUS_NOMEM. */
+MUST_USE status_t comm_request_create(struct comm_request **r, struct comm *c,
+                                      int64_t max_n, struct arena *arena);
+void comm_request_destroy(struct comm_request **r); /* NULL-safe; nulls */
+
+/* Begin `op` on fp32 x[n].  x is untouchable until the request is done.  `tag` tells apart the
+ * operations that are in flight together: the same on all ranks, 0 <= tag < 2^20. */
+void comm_start_op(struct comm_request *r, enum comm_op op, float *x, int64_t n, int tag);
+/* Move things on without waiting; true when done (also when nothing was begun). */
+bool comm_test(struct comm_request *r);
+void comm_wait(struct comm_request *r);
+
+struct comm_stats {
+    uint64_t bytes_sent; /* payload of the operations above, this rank */
+    double seconds;      /* spent inside calls of this comm */
+};
+struct comm_stats comm_stats(const struct comm *c);

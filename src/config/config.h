@@ -1,0 +1,85 @@
+/* config - one YAML file a run, one table of keys.
+ *
+ * The table in config_keys.c says for every key: type, bounds, default and one line of
+ * documentation.  The reader, `--set`, the resolved dump and docs/configuration.md all come
+ * from it.  Unknown keys, wrong types and values out of bounds are refused with file, line,
+ * key, the value found and what is valid; combinations are checked by config_check. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "core/status.h"
+#include "data/sampler.h"
+#include "model/arch.h"
+#include "optim/optim.h"
+
+enum config_recompute { CONFIG_RECOMPUTE_NONE, CONFIG_RECOMPUTE_FULL };
+enum config_verify { CONFIG_VERIFY_AUTO, CONFIG_VERIFY_ALL, CONFIG_VERIFY_SEAL };
+
+struct config_sources {
+    struct data_source *items; /* owned */
+    int n;
+};
+
+struct config {
+    /* model: */
+    char *family;
+    struct arch arch; /* vocab_size 0: take the token files' */
+    int recompute;    /* enum config_recompute */
+    /* data: */
+    char *tokenizer; /* path or "" */
+    struct config_sources train, validation;
+    int64_t sequence_length;
+    bool document_mask;
+    int verify;           /* enum config_verify */
+    int64_t loader_ahead; /* micro-batches */
+    /* train: */
+    char *run_dir;
+    int64_t steps;
+    int64_t batch_sequences, batch_tokens; /* exactly one is > 0 */
+    int64_t micro_batch;
+    int64_t seed;
+    int64_t threads; /* 0: the cores this rank may use */
+    char *device;
+    int64_t eval_interval; /* steps; 0: never */
+    int64_t eval_sequences;
+    int64_t max_bad_steps; /* non-finite steps in a row before the run stops */
+    /* optim: */
+    struct optim_options optim;
+    /* schedule: */
+    struct schedule schedule;
+    int64_t warmup_tokens; /* instead of schedule.warmup_steps; 0: not used */
+    /* parallel: */
+    int64_t dp;   /* 0: all ranks */
+    int64_t zero; /* ZeRO stage 0 or 1 */
+    int64_t bucket_mb;
+    /* checkpoint: */
+    int64_t checkpoint_interval; /* steps; 0: only at the end and on signals */
+    char *resume;                /* "auto", "never" or a path */
+    /* log: */
+    int64_t log_interval;
+    bool tensorboard;
+};
+
+/* Read `path` and then the overrides "a.b=value" (values are YAML), fill in defaults and the
+ * family's knobs, and check combinations.  Relative paths in the file are relative to the
+ * working directory.  STATUS_CONFIG, STATUS_IO.  Local. */
+MUST_USE status_t config_load(struct config *c, const char *path,
+                              const char *const *overrides, int n_overrides);
+/* The same from text; `name` stands in messages. */
+MUST_USE status_t config_parse(struct config *c, const char *name, const char *text,
+                               size_t bytes, const char *const *overrides,
+                               int n_overrides);
+void config_release(struct config *c);
+
+/* Sequences a step: batch_sequences, or batch_tokens / sequence_length. */
+int64_t config_global_batch(const struct config *c);
+
+/* The resolved configuration as YAML, every key written out; config_parse reads it back to the
+ * same values.  Caller frees. */
+MUST_USE status_t config_dump(const struct config *c, char **text);
+
+/* The documented table of all keys, in Markdown. */
+void config_reference(FILE *out);

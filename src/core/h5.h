@@ -1,0 +1,65 @@
+/* h5 - HDF5 files that tell when they have been damaged.
+ *
+ * libhdf5 trusts the bytes it reads: a flipped bit in its metadata can crash it or yield wrong
+ * numbers.  So every file we write is sealed: its 512-byte user block (a region HDF5 leaves to
+ * the application) holds one line of text,
+ *
+ *   yoke-seal 1 KIND size=BYTES regions=OFFSET+BYTES,... xxh3=HEX\n
+ *
+ * padded with zero bytes.  The hash covers KIND, size, regions and every byte behind the user
+ * block that lies in no region.  Regions are the large raw datasets, which are hashed piece by
+ * piece by whoever reads them.  h5_open checks the seal before libhdf5 sees the file; h5py,
+ * h5dump and friends open a sealed file like any other.
+ *
+ * All calls must come from one thread at a time.  Handles are libhdf5's own (hid_t). */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <hdf5.h>
+
+#include "core/status.h"
+
+enum { H5_MAX_REGIONS = 8 };
+
+struct h5_region {
+    uint64_t offset, bytes; /* from the start of the file */
+};
+
+/* Set up libhdf5 for this process: its own error printing is silenced, file locking is off
+ * unless the user set HDF5_USE_FILE_LOCKING.  Called by the functions below. */
+void h5_init(void);
+
+/* Make PATH.tmp for writing, with room for the seal.  STATUS_IO.  The caller closes *file with
+ * H5Fclose and then calls h5_seal and file_commit. */
+MUST_USE status_t h5_create(const char *path, hid_t *file);
+
+/* Write the seal into PATH.tmp, which must be closed.  Reads all bytes outside the regions. */
+MUST_USE status_t h5_seal(const char *path, const char *kind,
+                          const struct h5_region *regions, int n_regions);
+
+/* Check the seal of `path` and open it read-only.  On damage, another kind, or a file that is
+ * not ours: `bad` (the caller's status for such files) with a sentence; nothing is open then. */
+MUST_USE status_t h5_open(const char *path, const char *kind, status_t bad, hid_t *file);
+
+/* Check the seal without opening the file with libhdf5; *regions as sealed (may be NULL). */
+MUST_USE status_t h5_check_seal(const char *path, const char *kind, status_t bad,
+                                struct h5_region regions[H5_MAX_REGIONS], int *n_regions);
+
+/* Where a contiguous dataset lies in its file.  STATUS_IO if it is not contiguous. */
+MUST_USE status_t h5_dataset_region(hid_t dataset, struct h5_region *region);
+
+/* Attributes of `object`.  Writers return STATUS_IO; readers return `bad` with a sentence that
+ * names `path` and the attribute when it is missing or of another type.  Strings are UTF-8. */
+MUST_USE status_t h5_write_str(hid_t object, const char *name, const char *value);
+MUST_USE status_t h5_write_u64(hid_t object, const char *name, uint64_t value);
+MUST_USE status_t h5_write_f64(hid_t object, const char *name, double value);
+MUST_USE status_t h5_read_str(hid_t object, const char *path, const char *name,
+                              status_t bad, char **value); /* caller frees */
+MUST_USE status_t h5_read_u64(hid_t object, const char *path, const char *name,
+                              status_t bad, uint64_t *value);
+MUST_USE status_t h5_read_f64(hid_t object, const char *path, const char *name,
+                              status_t bad, double *value);
+bool h5_has(hid_t object, const char *name); /* has the attribute */

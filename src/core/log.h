@@ -1,0 +1,42 @@
+/* log - the only module that prints diagnostics, and the end of a rank that cannot go on.
+ *
+ * Lines go to stderr with the rank in front when there is more than one; results a user asked
+ * for go to stdout from the subcommand that makes them.  Thread-safe. */
+#pragma once
+
+#include "core/status.h"
+
+/* Say who we are; before this call the process is rank 0 of 1. */
+void log_init(int rank, int size);
+int log_rank(void);
+
+void log_info(const char *fmt, ...) PRINTF_LIKE(1, 2); /* printed by rank 0 only */
+void log_warn(const char *fmt, ...)
+    PRINTF_LIKE(1, 2); /* printed by every rank that calls */
+void log_error(const char *fmt, ...)
+    PRINTF_LIKE(1, 2); /* printed by every rank that calls */
+
+/* What runs before `die` ends the process; parallel/comm installs MPI_Abort here. */
+void log_set_abort(void (*abort_all)(int exit_code));
+
+/* The step the training loop is in, for messages of `die`; -1 outside a step. */
+void log_set_step(long long step);
+
+/* The step regime's only failure: print rank, step, file, line and the sentence, then end all
+ * ranks.  Never returns. */
+#define die(...) log_die(__FILE__, __LINE__, __VA_ARGS__)
+_Noreturn void log_die(const char *file, int line, const char *fmt, ...)
+    PRINTF_LIKE(3, 4);
+
+/* Misuse of an interface: always checked.  No side effects inside. */
+#define CHECK(cond)                                                                      \
+    do {                                                                                 \
+        if (!(cond)) die("check failed: %s", #cond);                                     \
+    } while (0)
+
+/* Inner invariants: debug builds only. */
+#ifdef NDEBUG
+#define DCHECK(cond) ((void)sizeof(cond))
+#else
+#define DCHECK(cond) CHECK(cond)
+#endif

@@ -1,0 +1,59 @@
+/* sampler - the global order of training sequences: a pure function of
+ * (seed, mixture, global sample index).
+ *
+ * Each source is cut into windows of T + 1 tokens that overlap by one (T inputs, T targets).
+ * Sample i is the mixture's choice of source and count; the count'th window of a source is
+ * drawn by a keyed permutation of its windows, a new key each epoch.  Resuming is asking for
+ * another index. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/status.h"
+#include "data/token_file.h"
+
+struct data_source {
+    char *path;
+    double weight;
+};
+
+/* One micro-batch on the host: B sequences of T tokens, N = B * T rows. */
+struct batch {
+    int64_t B, T;
+    int32_t *tokens;  /* [N] */
+    int32_t *targets; /* [N] the token that follows, -1 where it is not to be predicted */
+    int32_t *positions; /* [N] */
+    int32_t
+        *doc_start;    /* [N] first row, inside the sequence, that this row may look at */
+    int64_t n_targets; /* of all rows, those with target >= 0 */
+    int64_t n_bytes;   /* text bytes the targets stand for; 0 without tokenizer */
+};
+
+struct sampler_options {
+    const struct data_source *sources;
+    int n_sources;
+    int64_t T;
+    uint64_t seed;
+    bool shuffle; /* false: windows in file order (validation) */
+    bool
+        document_mask; /* rows see only their own document, positions restart in it, and the
+                           first token of the next document is not a target */
+    enum token_file_check check;
+};
+
+struct sampler;
+
+/* Open all sources.  STATUS_DATA if one is shorter than a window, or vocabularies or
+ * tokenizers differ (names the two files).  Local. */
+MUST_USE status_t sampler_create(struct sampler **s, const struct sampler_options *o);
+void sampler_destroy(struct sampler **s); /* NULL-safe; nulls */
+
+int64_t sampler_windows(const struct sampler *s, int source); /* windows of a source */
+int64_t sampler_total_windows(const struct sampler *s);
+const struct token_file *sampler_file(const struct sampler *s, int source);
+
+/* Fill row block `row` (0 <= row < batch->B) of the batch with global sample `index`.
+ * Adds to batch->n_targets.  STATUS_DATA when the file turns out to be damaged. */
+MUST_USE status_t sampler_fill(const struct sampler *s, int64_t index, struct batch *b,
+                               int64_t row);

@@ -1,0 +1,78 @@
+/* tokenizer - byte-level BPE: text to ids and back, and training one from text.
+ *
+ * Reads and writes the Hugging Face `tokenizer.json` form.  What is implemented: model BPE
+ * (without dropout, unk, prefixes, byte_fallback), ByteLevel pre-tokenizer with the GPT-2
+ * pattern, a Split by one regular expression in front of it, Digits, Sequence of those; added
+ * tokens; ByteLevel decoder.  Anything else is refused by name.
+ *
+ * Algorithm: pre-tokenize, then merge pairs in rank order inside each piece (Sennrich et al.
+ * 2016, arXiv:1508.07909; bytes as base symbols: Radford et al. 2019, section 2.2).
+ *
+ * Any bytes can be encoded, valid UTF-8 or not, and decode gives the same bytes back. */
+#pragma once
+
+#include <stdint.h>
+#include <stdio.h>
+
+#include "core/hash.h"
+#include "core/status.h"
+
+struct tokenizer;
+
+/* STATUS_DATA names file and the part of it that is wrong or not implemented; STATUS_IO. */
+MUST_USE status_t tokenizer_open(struct tokenizer **t, const char *path);
+MUST_USE status_t tokenizer_parse(struct tokenizer **t, const char *name,
+                                  const char *json,
+                                  size_t bytes); /* `name` stands in messages */
+void tokenizer_close(struct tokenizer **t);      /* NULL-safe; nulls */
+
+int64_t tokenizer_vocab_size(const struct tokenizer *t); /* ids are below this */
+const char *tokenizer_sha256(const struct tokenizer *t); /* of the file's bytes */
+int64_t tokenizer_n_merges(const struct tokenizer *t);
+int64_t tokenizer_n_added(const struct tokenizer *t);
+
+/* The id of a token written as it stands in the file, e.g. "<|endoftext|>"; -1 if none. */
+int64_t tokenizer_id(const struct tokenizer *t, const char *token);
+/* The end-of-document token: the first present of <|endoftext|>, <|end_of_text|>, </s>,
+ * <|im_end|>; -1 if none. */
+int64_t tokenizer_eos(const struct tokenizer *t);
+
+/* The bytes that id stands for, and how many; owned by t.  0 <= id < vocab_size; an id
+ * without a token has 0 bytes. */
+const char *tokenizer_bytes(const struct tokenizer *t, int64_t id, size_t *n);
+
+/* A growing list of ids, the caller's storage; zero is empty. */
+struct token_list {
+    int32_t *ids;
+    int64_t n, capacity;
+};
+void token_list_release(struct token_list *l);
+
+/* Append the ids of `text` to *out.  encode uses `scratch` memory of its own thread, so one
+ * encoder a thread; the tokenizer itself is shared.  STATUS_NOMEM. */
+struct encoder;
+MUST_USE status_t encoder_create(struct encoder **e, const struct tokenizer *t);
+void encoder_destroy(struct encoder **e);
+MUST_USE status_t encoder_encode(struct encoder *e, const char *text, size_t bytes,
+                                 struct token_list *out);
+
+/* The bytes of ids[0..n), with a final zero that *bytes does not count.  Caller frees. */
+MUST_USE status_t tokenizer_decode(const struct tokenizer *t, const int32_t *ids,
+                                   int64_t n, char **text, size_t *bytes);
+
+/* ---- training --------------------------------------------------------------------------- */
+
+struct text_reader; /* data/text.h */
+
+struct tokenizer_train_options {
+    int64_t vocab_size;         /* including 256 bytes and the special tokens */
+    int64_t min_count;          /* pairs seen less often are not merged (2) */
+    const char *const *special; /* e.g. {"<|endoftext|>"}, get the first ids */
+    int n_special;
+    int n_threads;
+};
+
+/* Train on all documents of `text` and write tokenizer.json to `path` (file_replace).  The
+ * result does not depend on n_threads.  STATUS_DATA, STATUS_IO, STATUS_NOMEM. */
+MUST_USE status_t tokenizer_train(struct text_reader *text, const char *path,
+                                  const struct tokenizer_train_options *o);

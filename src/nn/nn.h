@@ -1,0 +1,198 @@
+/* nn - the operations a transformer is made of, forward and backward, on any device.
+ *
+ * Letters: B sequences of T tokens, N = B*T rows, C channels, O outputs, F hidden width of the
+ * MLP, V vocabulary, H query heads, K key/value heads (K divides H), D head size; dx = dL/dx.
+ * Tensors are row-major and contiguous.  Parameter gradients (dw, db) accumulate; activation
+ * gradients are assigned, except where a line says "+=".
+ *
+ * Every function is one thin wrapper in <op>.c (checks shapes, takes scratch) over a row of a
+ * table; the CPU's row is in <op>_cpu.c, compiled once per instruction set.  All are of the step
+ * regime: they return void, and a wrong shape dies.
+ *
+ * Measuring: an nn made by nn_create_measuring takes tensors without data, checks every shape,
+ * adds up the scratch it would need, and computes nothing.
+ *
+ * Results are the same bitwise from run to run for the same number of threads. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/arena.h"
+#include "core/status.h"
+#include "core/tensor.h"
+#include "device/device.h"
+
+struct nn; /* opaque: a device, its table of operations, its scratch */
+
+/* An nn on `dev` with `n_threads` threads and `scratch_bytes` of scratch (from measuring).
+ * dev is borrowed.  STATUS_NOMEM. */
+MUST_USE status_t nn_create(struct nn **nn, struct device *dev, int n_threads,
+                            size_t scratch_bytes);
+
+/* An nn that only measures what an nn on `dev` with `n_threads` would need.  STATUS_NOMEM. */
+MUST_USE status_t nn_create_measuring(struct nn **nn, struct device *dev, int n_threads);
+void nn_destroy(struct nn **nn); /* NULL-safe; nulls */
+
+bool nn_is_measuring(const struct nn *nn);
+size_t
+nn_scratch_peak_bytes(const struct nn *nn); /* largest scratch of any call so far */
+int nn_threads(const struct nn *nn);
+const char *nn_isa(const struct nn *nn); /* "base", "avx2", "avx512" */
+
+/* ---- matmul.c: matrix product ----------------------------------------------------------- */
+
+enum nn_accum { NN_ASSIGN, NN_ACCUM }; /* y = ..., y += ... */
+
+/* y[N,O] = x[N,C] w[O,C]^T      forward of a linear layer */
+void nn_matmul_nt(struct nn *nn, struct tensor *y, const struct tensor *x,
+                  const struct tensor *w, enum nn_accum mode);
+/* dx[N,C] = dy[N,O] w[O,C]      its activation gradient */
+void nn_matmul_nn(struct nn *nn, struct tensor *dx, const struct tensor *dy,
+                  const struct tensor *w, enum nn_accum mode);
+/* dw[O,C] = dy[N,O]^T x[N,C]    its weight gradient */
+void nn_matmul_tn(struct nn *nn, struct tensor *dw, const struct tensor *dy,
+                  const struct tensor *x, enum nn_accum mode);
+
+/* ---- bias.c ----------------------------------------------------------------------------- */
+
+/* y[n,:] = x[n,:] + b; b may be NULL (a copy).  y may be x.  y, x: [N,O], b: [O] */
+void nn_bias_add(struct nn *nn, struct tensor *y, const struct tensor *x,
+                 const struct tensor *b);
+/* db[O] += sum_n dy[n,:] */
+void nn_bias_bwd(struct nn *nn, struct tensor *db, const struct tensor *dy);
+
+/* ---- rmsnorm.c, layernorm.c ------------------------------------------------------------- */
+
+/* One normalisation layer's parameters.  b and db are NULL for RMSNorm. */
+struct nn_norm {
+    float eps;
+    struct tensor *w, *b;   /* [C] */
+    struct tensor *dw, *db; /* [C], may be NULL in forward */
+};
+
+/* RMSNorm (Zhang and Sennrich 2019, arXiv:1910.07467, equation 4):
+ *   rstd = 1/sqrt(mean(x^2) + eps)      y = x * rstd * w
+ * y, x: [N,C]; rstd: [N], kept for backward. */
+void nn_rmsnorm_fwd(struct nn *nn, struct tensor *y, struct tensor *rstd,
+                    const struct tensor *x, const struct nn_norm *p);
+/*   g = dy * w      dx += rstd * (g - x * rstd^2 * mean(g * x))      dw += sum_n dy * x * rstd
+ * dx accumulates: it is the gradient of the residual stream. */
+void nn_rmsnorm_bwd(struct nn *nn, struct tensor *dx, const struct tensor *dy,
+                    const struct tensor *x, const struct tensor *rstd,
+                    const struct nn_norm *p);
+
+/* LayerNorm (Ba et al. 2016, arXiv:1607.06450, section 3):
+ *   xhat = (x - mean) * rstd, rstd = 1/sqrt(var + eps)      y = xhat * w + b
+ * stats: [N,2] = mean, rstd. */
+void nn_layernorm_fwd(struct nn *nn, struct tensor *y, struct tensor *stats,
+                      const struct tensor *x, const struct nn_norm *p);
+/*   g = dy * w      dx += rstd * (g - mean(g) - xhat * mean(g * xhat))
+ *   dw += sum_n dy * xhat      db += sum_n dy */
+void nn_layernorm_bwd(struct nn *nn, struct tensor *dx, const struct tensor *dy,
+                      const struct tensor *x, const struct tensor *stats,
+                      const struct nn_norm *p);
+
+/* ---- rope.c: rotary positions ----------------------------------------------------------- */
+
+/* (Su et al. 2021, arXiv:2104.09864, section 3.2; "rotate-half" pairing: i with i + R/2.)
+ * The first R = 2 * half dims of each of the first n_heads heads of a row are turned by the
+ * angle of the row's position; the rest of the row is left alone. */
+struct nn_rope {
+    int64_t n_heads, head_size, half;
+    const float *table; /* [positions, half, 2]: cos, sin; nn_rope_table fills it */
+    int64_t n_positions;
+    const int32_t *positions; /* [N], each in [0, n_positions) */
+};
+
+/* Fill table[n_positions, half, 2]: angle(p, i) = p * theta^(-i/half).  Host memory. */
+void nn_rope_table(float *table, int64_t n_positions, int64_t half, double theta);
+/* In place on x: [N, W], W >= n_heads * head_size. */
+void nn_rope_fwd(struct nn *nn, struct tensor *x, const struct nn_rope *r);
+void nn_rope_bwd(struct nn *nn, struct tensor *dx, const struct nn_rope *r);
+
+/* ---- attention.c ------------------------------------------------------------------------ */
+
+/* Causal attention over packed documents, tiled so that T x T is never held
+ * (Dao 2023, arXiv:2307.08691, algorithms 1 and 2).  Row i of a sequence sees rows
+ * doc_start[i] <= j <= i.  Query head h uses key/value head h / (H/K).
+ *   S = scale q k^T      P = softmax(S)      y = P v */
+struct nn_attention {
+    int64_t B, T, H, K, D;
+    float scale;
+    const int32_t *doc_start; /* [N], row index inside the sequence; NULL: 0 everywhere */
+};
+
+/* y: [N, H*D]; lse: [B*H, T] log-sum-exp of S, kept for backward;
+ * qkv: [N, (H + 2K) * D], a row is q heads, then k heads, then v heads. */
+void nn_attention_fwd(struct nn *nn, struct tensor *y, struct tensor *lse,
+                      const struct tensor *qkv, const struct nn_attention *a);
+/*   delta = rowsum(dy * y)    dv = P^T dy    dS = P * (dy v^T - delta)
+ *   dq = scale dS k           dk = scale dS^T q          dqkv as qkv, assigned */
+void nn_attention_bwd(struct nn *nn, struct tensor *dqkv, const struct tensor *dy,
+                      const struct tensor *y, const struct tensor *lse,
+                      const struct tensor *qkv, const struct nn_attention *a);
+
+/* One more token of each of B sequences against a cache of what was before.
+ * y: [B, H*D]; qkv: [B, (H + 2K) * D] of the new token; cache_k, cache_v: [B * max_T, K*D];
+ * length: rows already in each cache, the new row is appended at [length]; length < max_T. */
+void nn_attention_decode(struct nn *nn, struct tensor *y, struct tensor *cache_k,
+                         struct tensor *cache_v, const struct tensor *qkv, int64_t length,
+                         const struct nn_attention *a); /* a->T = max_T */
+
+/* ---- gelu.c, swiglu.c ------------------------------------------------------------------- */
+
+/* GELU, tanh form (Hendrycks and Gimpel 2016, arXiv:1606.08415, section 2):
+ *   y = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))           y, x: same shape */
+void nn_gelu_fwd(struct nn *nn, struct tensor *y, const struct tensor *x);
+void nn_gelu_bwd(struct nn *nn, struct tensor *dx, const struct tensor *dy,
+                 const struct tensor *x); /* dx may be dy */
+
+/* SwiGLU (Shazeer 2020, arXiv:2002.05202, equation 6): gu[N,2F] = gate | up
+ *   y = gate * sigmoid(gate) * up                                y: [N,F] */
+void nn_swiglu_fwd(struct nn *nn, struct tensor *y, const struct tensor *gu);
+void nn_swiglu_bwd(struct nn *nn, struct tensor *dgu, const struct tensor *dy,
+                   const struct tensor *gu);
+
+/* ---- embedding.c ------------------------------------------------------------------------ */
+
+/* y[n,:] = wte[tokens[n],:] + wpe[positions[n],:]; wpe may be NULL.
+ * y: [N,C], wte: [V,C], wpe: [P,C]; tokens, positions: [N]. */
+void nn_embedding_fwd(struct nn *nn, struct tensor *y, const struct tensor *wte,
+                      const struct tensor *wpe, const int32_t *tokens,
+                      const int32_t *positions);
+/* dwte[tokens[n],:] += dy[n,:], dwpe[positions[n],:] += dy[n,:]; dwpe may be NULL. */
+void nn_embedding_bwd(struct nn *nn, struct tensor *dwte, struct tensor *dwpe,
+                      const struct tensor *dy, const int32_t *tokens,
+                      const int32_t *positions);
+
+/* ---- cross_entropy.c: LM head and loss in one ------------------------------------------- */
+
+struct nn_loss {
+    double sum;        /* sum over counted rows of -log softmax(x w^T)[target] */
+    int64_t n_targets; /* counted rows: those with target >= 0 */
+};
+
+/* logits = x w^T are made for a chunk of rows at a time, turned into their own gradient in
+ * place, and used up: [N,V] is never held.  The gradient is of the *sum*.
+ * x: [N,C]; w: [V,C]; targets: [N], -1 = not counted.
+ * dx: [N,C] assigned, dw: [V,C] accumulates; both NULL: loss only.
+ * *loss is added to.  row_loss: [N] or NULL, 0 for rows that are not counted. */
+void nn_cross_entropy(struct nn *nn, struct nn_loss *loss, float *row_loss,
+                      struct tensor *dx, struct tensor *dw, const struct tensor *x,
+                      const struct tensor *w, const int32_t *targets);
+
+/* ---- adamw_update.c, reduce.c: on flat ranges ------------------------------------------- */
+
+/* AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2), for i < n:
+ *   g = grad_scale * grad     m = b1 m + (1-b1) g     v = b2 v + (1-b2) g^2
+ *   w -= lr * ((m / c1) / (sqrt(v / c2) + eps) + weight_decay * w)
+ * with c1 = 1 - b1^t, c2 = 1 - b2^t. */
+struct nn_adamw {
+    float lr, beta1, beta2, eps, weight_decay, c1, c2, grad_scale;
+};
+void nn_adamw_update(struct nn *nn, float *w, float *m, float *v, const float *grad,
+                     int64_t n, const struct nn_adamw *p);
+
+/* sum of x[i]^2 in double, in an order that does not depend on the number of threads */
+double nn_sum_squares(struct nn *nn, const float *x, int64_t n);
