@@ -67,6 +67,22 @@ struct nn {
     size_t scratch_bytes;
 };
 
+/* Use the table `isa` ("base", "avx2", "avx512") from now on; false, and nothing changed, if this
+ * machine cannot run it.  nn_create chooses the widest; tests compare them all. */
+bool nn_force_isa(struct nn *nn, const char *isa);
+
+/* What the wrappers CHECK of a tensor. */
+static inline bool nn_is_1d(const struct tensor *x, int64_t n)
+{
+    return x->dtype == DTYPE_F32 && x->n_dims == 1 && x->shape[0] == n;
+}
+
+static inline bool nn_is_2d(const struct tensor *x, int64_t rows, int64_t cols)
+{
+    return x->dtype == DTYPE_F32 && x->n_dims == 2 && x->shape[0] == rows &&
+           x->shape[1] == cols;
+}
+
 /* c[m,n] = alpha op(a) op(b) + beta c on one thread or the whole team, row-major with leading
  * dimensions; the only caller of the BLAS library (matmul.c).  Inside a parallel region it runs
  * on the calling thread alone. */

@@ -1,0 +1,104 @@
+#include "nn/nn_impl.h"
+
+#include <stdlib.h>
+
+static const struct nn_ops *const tables[] = {
+#ifdef NN_HAVE_X86
+    &nn_ops_avx512,
+    &nn_ops_avx2,
+#endif
+    &nn_ops_base,
+};
+
+enum { N_TABLES = sizeof tables / sizeof *tables };
+
+/* Can this machine run a table?  The lists are what -march=x86-64-v4 and -v3 may use. */
+static bool machine_runs(const char *isa)
+{
+#ifdef NN_HAVE_X86
+    __builtin_cpu_init();
+    if (!strcmp(isa, "avx512"))
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+               __builtin_cpu_supports("avx512cd") && machine_runs("avx2");
+    if (!strcmp(isa, "avx2"))
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+               __builtin_cpu_supports("bmi2");
+#endif
+    return !strcmp(isa, "base");
+}
+
+bool nn_force_isa(struct nn *nn, const char *isa)
+{
+    for (int i = 0; i < N_TABLES; i++) {
+        if (strcmp(tables[i]->isa, isa) != 0 || !machine_runs(isa)) continue;
+        nn->ops = tables[i];
+        return true;
+    }
+    return false;
+}
+
+static status_t create(struct nn **nn, struct device *dev, int n_threads)
+{
+    CHECK(dev && n_threads >= 1);
+    *nn = calloc(1, sizeof **nn);
+    if (!*nn) return status_set(STATUS_NOMEM, "no memory for the table of operations");
+    (*nn)->device = dev;
+    (*nn)->n_threads = n_threads;
+    for (int i = 0; i < N_TABLES && !(*nn)->ops; i++) nn_force_isa(*nn, tables[i]->isa);
+    CHECK((*nn)->ops);
+    return STATUS_OK;
+}
+
+status_t nn_create(struct nn **nn, struct device *dev, int n_threads,
+                   size_t scratch_bytes)
+{
+    TRY(create(nn, dev, n_threads));
+    struct nn *n = *nn;
+    n->scratch_bytes = arena_align(scratch_bytes ? scratch_bytes : 1);
+    const status_t st =
+        device_alloc(dev, n->scratch_bytes, "scratch of operations", &n->scratch_memory);
+    if (st != STATUS_OK) {
+        nn_destroy(nn);
+        return st;
+    }
+    n->scratch = arena_over(n->scratch_memory, n->scratch_bytes);
+    return STATUS_OK;
+}
+
+status_t nn_create_measuring(struct nn **nn, struct device *dev, int n_threads)
+{
+    TRY(create(nn, dev, n_threads));
+    (*nn)->measuring = true;
+    (*nn)->scratch = arena_measure();
+    return STATUS_OK;
+}
+
+void nn_destroy(struct nn **nn)
+{
+    if (!*nn) return;
+    if ((*nn)->scratch_memory)
+        device_free((*nn)->device, &(*nn)->scratch_memory, (*nn)->scratch_bytes);
+    free(*nn);
+    *nn = NULL;
+}
+
+bool nn_is_measuring(const struct nn *nn)
+{
+    return nn->measuring;
+}
+
+size_t nn_scratch_peak_bytes(const struct nn *nn)
+{
+    return nn->scratch.peak_bytes;
+}
+
+int nn_threads(const struct nn *nn)
+{
+    return nn->n_threads;
+}
+
+const char *nn_isa(const struct nn *nn)
+{
+    return nn->ops->isa;
+}

@@ -1,0 +1,46 @@
+/* ops_cpu - the rows of one CPU table: each is in its <op>_cpu.c, and every one of those files is
+ * compiled once per instruction set, under names that NN_CPU makes different. */
+#pragma once
+
+#include "nn/nn_impl.h"
+
+void NN_CPU(bias_add)(int threads, float *y, const float *x, const float *b, int64_t N,
+                      int64_t O);
+void NN_CPU(bias_bwd)(int threads, float *db, const float *dy, int64_t N, int64_t O);
+void NN_CPU(rmsnorm_fwd)(int threads, float *y, float *rstd, const float *x,
+                         const float *w, float eps, int64_t N, int64_t C);
+void NN_CPU(rmsnorm_bwd)(int threads, float *dx, float *dw, float *partial,
+                         const float *dy, const float *x, const float *rstd,
+                         const float *w, int64_t N, int64_t C);
+void NN_CPU(layernorm_fwd)(int threads, float *y, float *stats, const float *x,
+                           const float *w, const float *b, float eps, int64_t N,
+                           int64_t C);
+void NN_CPU(layernorm_bwd)(int threads, float *dx, float *dw, float *db, float *partial,
+                           const float *dy, const float *x, const float *stats,
+                           const float *w, int64_t N, int64_t C);
+void NN_CPU(rope)(int threads, float *x, int64_t N, int64_t W, const struct nn_rope *r,
+                  float sign);
+void NN_CPU(attention_fwd)(int threads, float *y, float *lse, float *scratch,
+                           const float *qkv, const struct nn_attention *a);
+void NN_CPU(attention_bwd)(int threads, float *dqkv, float *scratch, const float *dy,
+                           const float *y, const float *lse, const float *qkv,
+                           const struct nn_attention *a);
+void NN_CPU(attention_decode)(int threads, float *y, float *cache_k, float *cache_v,
+                              float *scratch, const float *qkv, int64_t length,
+                              const struct nn_attention *a);
+void NN_CPU(gelu_fwd)(int threads, float *y, const float *x, int64_t n);
+void NN_CPU(gelu_bwd)(int threads, float *dx, const float *dy, const float *x, int64_t n);
+void NN_CPU(swiglu_fwd)(int threads, float *y, const float *gu, int64_t N, int64_t F);
+void NN_CPU(swiglu_bwd)(int threads, float *dgu, const float *dy, const float *gu,
+                        int64_t N, int64_t F);
+void NN_CPU(embedding_fwd)(int threads, float *y, const float *wte, const float *wpe,
+                           const int32_t *tokens, const int32_t *positions, int64_t N,
+                           int64_t C);
+void NN_CPU(embedding_bwd)(int threads, float *dwte, float *dwpe, const float *dy,
+                           const int32_t *tokens, const int32_t *positions, int64_t N,
+                           int64_t C);
+void NN_CPU(softmax_loss)(int threads, float *logits, float *row_loss,
+                          const int32_t *targets, int64_t N, int64_t V, bool gradient);
+void NN_CPU(adamw_update)(int threads, float *w, float *m, float *v, const float *grad,
+                          int64_t n, const struct nn_adamw *p);
+double NN_CPU(sum_squares)(int threads, const float *x, int64_t n);

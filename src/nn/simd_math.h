@@ -1,0 +1,68 @@
+/* simd_math - exp and tanh in fp32 that the compiler can put into vector registers.
+ *
+ * Both are straight-line code (selections, no branches, no calls, no conversions that SSE2
+ * lacks), so a loop over them vectorises for every instruction set; libm's do not.  Included by
+ * the *_cpu.c files of this folder. */
+#pragma once
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+static inline uint32_t nn_bits_of_float(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    return u;
+}
+
+static inline float nn_float_of_bits(uint32_t u)
+{
+    float x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+/* exp(x), relative error below 2e-7 wherever the result is a normal number; below -87.33 it is
+ * 0, above 88.72 infinity; NaN stays NaN.
+ *
+ *   x = n ln2 + r, |r| <= ln2/2      exp(x) = 2^n exp(r)
+ *
+ * exp(r) is a degree-6 polynomial (Cephes' expf coefficients, S. Moshier 1989).  Adding 1.5 * 2^23
+ * rounds to an integer and leaves n in the low bits of the sum, which the shift brings to where
+ * the exponent is; it is added there, so that n = 128 still works. */
+static inline float nn_exp(float x)
+{
+    const float shift = 12582912.0f; /* 1.5 * 2^23 */
+    const float t = x * 1.44269504088896341f + shift;
+    const float n = t - shift;
+    const float r = (x - n * 0.693359375f) - n * -2.12194440e-4f; /* ln2 in two parts */
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    float y = nn_float_of_bits(nn_bits_of_float(p) + (nn_bits_of_float(t) << 23));
+    y = x < -87.336f ? 0.0f : y;
+    y = x > 88.722f ? HUGE_VALF : y;
+    return x == x ? y : x;
+}
+
+/* tanh(x), relative error below 3e-7; NaN stays NaN.
+ *   |x| < 0.625: x + x^3 P(x^2) (Cephes' tanhf), where 1 - 2/(...) would cancel
+ *   else:        sign(x) (1 - 2 / (exp(2|x|) + 1)) */
+static inline float nn_tanh(float x)
+{
+    const float a = fabsf(x);
+    const float z = x * x;
+    float p = -5.70498872745e-3f;
+    p = p * z + 2.06390887954e-2f;
+    p = p * z - 5.37397155531e-2f;
+    p = p * z + 1.33314422036e-1f;
+    p = p * z - 3.33332819422e-1f;
+    const float small = p * z * x + x;
+    const float large = copysignf(1.0f - 2.0f / (nn_exp(2.0f * a) + 1.0f), x);
+    return a < 0.625f ? small : large;
+}
