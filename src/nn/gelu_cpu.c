@@ -1,0 +1,30 @@
+#include "nn/ops_cpu.h"
+#include "nn/simd_math.h"
+
+/* (1 + tanh(u)) / 2 = sigmoid(2u) =: s, which needs one exp and does not cancel for x << 0:
+ *   y = x s      dy/dx = s + x s (1 - s) 2 du/dx
+ * with 2u = a (x + b x^3), a = 2 sqrt(2/pi), b = 0.044715. */
+#define GELU_A 1.5957691216057308f
+#define GELU_B 0.044715f
+
+static inline float gelu_sigmoid(float x)
+{
+    const float u2 = GELU_A * x * (1.0f + GELU_B * x * x);
+    return 1.0f / (1.0f + nn_exp(-u2));
+}
+
+void NN_CPU(gelu_fwd)(int threads, float *y, const float *x, int64_t n)
+{
+#pragma omp parallel for simd num_threads(threads) schedule(static)
+    for (int64_t i = 0; i < n; i++) y[i] = x[i] * gelu_sigmoid(x[i]);
+}
+
+void NN_CPU(gelu_bwd)(int threads, float *dx, const float *dy, const float *x, int64_t n)
+{
+#pragma omp parallel for simd num_threads(threads) schedule(static)
+    for (int64_t i = 0; i < n; i++) {
+        const float s = gelu_sigmoid(x[i]);
+        const float du2 = GELU_A * (1.0f + 3.0f * GELU_B * x[i] * x[i]);
+        dx[i] = dy[i] * (s + x[i] * s * (1.0f - s) * du2);
+    }
+}

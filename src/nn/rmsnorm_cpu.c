@@ -1,0 +1,58 @@
+#include "nn/ops_cpu.h"
+
+#include <math.h>
+
+#include "nn/stripe.h"
+
+static void rmsnorm_row_fwd(float *restrict y, float *restrict rstd,
+                            const float *restrict x, const float *restrict w, float eps,
+                            int64_t C)
+{
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t c = 0; c < C; c++) sum += x[c] * x[c];
+    const float r = 1.0f / sqrtf(sum / (float)C + eps);
+#pragma omp simd
+    for (int64_t c = 0; c < C; c++) y[c] = x[c] * r * w[c];
+    *rstd = r;
+}
+
+void NN_CPU(rmsnorm_fwd)(int threads, float *y, float *rstd, const float *x,
+                         const float *w, float eps, int64_t N, int64_t C)
+{
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t n = 0; n < N; n++)
+        rmsnorm_row_fwd(y + n * C, rstd + n, x + n * C, w, eps, C);
+}
+
+/* g = dy * w      dx += rstd * (g - x * rstd^2 * mean(g * x))      dw += dy * x * rstd */
+static void rmsnorm_row_bwd(float *restrict dx, float *restrict dw,
+                            const float *restrict dy, const float *restrict x, float rstd,
+                            const float *restrict w, int64_t C)
+{
+    float dot = 0;
+#pragma omp simd reduction(+ : dot)
+    for (int64_t c = 0; c < C; c++) dot += dy[c] * w[c] * x[c];
+    const float k = dot / (float)C * rstd * rstd * rstd;
+#pragma omp simd
+    for (int64_t c = 0; c < C; c++) {
+        const float d = dy[c] * rstd;
+        dw[c] += d * x[c];
+        dx[c] += d * w[c] - k * x[c];
+    }
+}
+
+void NN_CPU(rmsnorm_bwd)(int threads, float *dx, float *dw, float *partial,
+                         const float *dy, const float *x, const float *rstd,
+                         const float *w, int64_t N, int64_t C)
+{
+#pragma omp parallel num_threads(threads)
+    {
+        float *mine = partial + omp_get_thread_num() * C;
+        memset(mine, 0, (size_t)C * sizeof *mine);
+#pragma omp for schedule(static)
+        for (int64_t n = 0; n < N; n++)
+            rmsnorm_row_bwd(dx + n * C, mine, dy + n * C, x + n * C, rstd[n], w, C);
+        stripe_add_partials(dw, partial, C);
+    }
+}

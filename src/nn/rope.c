@@ -1,0 +1,36 @@
+#include "nn/nn_impl.h"
+
+#include <math.h>
+
+void nn_rope_table(float *table, int64_t n_positions, int64_t half, double theta)
+{
+    for (int64_t i = 0; i < half; i++) {
+        const double turn = pow(theta, -(double)i / (double)half);
+        for (int64_t p = 0; p < n_positions; p++) {
+            float *entry = table + 2 * (p * half + i);
+            entry[0] = (float)cos((double)p * turn);
+            entry[1] = (float)sin((double)p * turn);
+        }
+    }
+}
+
+static void rope(struct nn *nn, struct tensor *x, const struct nn_rope *r, float sign)
+{
+    const int64_t N = x->shape[0], W = x->shape[1];
+    CHECK(nn_is_2d(x, N, W) && r->n_heads >= 0 && r->half >= 0);
+    CHECK(2 * r->half <= r->head_size && r->n_heads * r->head_size <= W);
+    if (nn->measuring) return;
+    for (int64_t n = 0; n < N; n++)
+        CHECK(r->positions[n] >= 0 && r->positions[n] < r->n_positions);
+    nn->ops->rope(nn->n_threads, x->data, N, W, r, sign);
+}
+
+void nn_rope_fwd(struct nn *nn, struct tensor *x, const struct nn_rope *r)
+{
+    rope(nn, x, r, 1.0f);
+}
+
+void nn_rope_bwd(struct nn *nn, struct tensor *dx, const struct nn_rope *r)
+{
+    rope(nn, dx, r, -1.0f);
+}
