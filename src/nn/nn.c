@@ -93,6 +93,11 @@ size_t nn_scratch_peak_bytes(const struct nn *nn)
     return nn->scratch.peak_bytes;
 }
 
+struct device *nn_device(const struct nn *nn)
+{
+    return nn->device;
+}
+
 int nn_threads(const struct nn *nn)
 {
     return nn->n_threads;

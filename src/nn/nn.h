@@ -38,6 +38,7 @@ bool nn_is_measuring(const struct nn *nn);
 size_t
 nn_scratch_peak_bytes(const struct nn *nn); /* largest scratch of any call so far */
 int nn_threads(const struct nn *nn);
+struct device *nn_device(const struct nn *nn);
 const char *nn_isa(const struct nn *nn); /* "base", "avx2", "avx512" */
 
 /* ---- matmul.c: matrix product ----------------------------------------------------------- */
