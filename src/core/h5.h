@@ -22,10 +22,17 @@
 
 #include "core/status.h"
 
-enum { H5_MAX_REGIONS = 8 };
+enum { H5_MAX_REGIONS = 8, H5_BLOCK_BYTES = 512 };
 
 struct h5_region {
     uint64_t offset, bytes; /* from the start of the file */
+};
+
+struct h5_seal_info {
+    uint64_t bytes; /* size of the file */
+    int n_regions;  /* ascending; empty ones are not kept */
+    struct h5_region regions[H5_MAX_REGIONS];
+    uint64_t xxh3;
 };
 
 /* Set up libhdf5 for this process: its own error printing is silenced, file locking is off
@@ -36,19 +43,26 @@ void h5_init(void);
  * H5Fclose and then calls h5_seal and file_commit. */
 MUST_USE status_t h5_create(const char *path, hid_t *file);
 
-/* Write the seal into PATH.tmp, which must be closed.  Reads all bytes outside the regions. */
+/* Write the seal into PATH.tmp, which must be closed.  Reads all bytes outside the regions,
+ * which ascend and do not overlap.  KIND is one word of lower-case letters.  STATUS_IO. */
 MUST_USE status_t h5_seal(const char *path, const char *kind,
                           const struct h5_region *regions, int n_regions);
 
 /* Check the seal of `path` and open it read-only.  On damage, another kind, or a file that is
- * not ours: `bad` (the caller's status for such files) with a sentence; nothing is open then. */
+ * not ours: `bad` (the caller's status for such files) with a sentence; STATUS_IO if it cannot
+ * be read.  Nothing is open then. */
 MUST_USE status_t h5_open(const char *path, const char *kind, status_t bad, hid_t *file);
 
-/* Check the seal without opening the file with libhdf5; *regions as sealed (may be NULL). */
+/* Check the seal without opening the file with libhdf5.  *info may be NULL. */
 MUST_USE status_t h5_check_seal(const char *path, const char *kind, status_t bad,
-                                struct h5_region regions[H5_MAX_REGIONS], int *n_regions);
+                                struct h5_seal_info *info);
 
-/* Where a contiguous dataset lies in its file.  STATUS_IO if it is not contiguous. */
+/* A failed HDF5 call: "PATH: HDF5 cannot WHAT: reason", the reason from libhdf5's own stack,
+ * which the next call into libhdf5 empties. */
+status_t h5_fail(status_t code, const char *path, const char *what);
+
+/* Where a contiguous dataset lies in its file (0, 0 if it has no elements).  STATUS_IO if it
+ * is not contiguous or has no place yet. */
 MUST_USE status_t h5_dataset_region(hid_t dataset, struct h5_region *region);
 
 /* Attributes of `object`.  Writers return STATUS_IO; readers return `bad` with a sentence that
