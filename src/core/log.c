@@ -9,6 +9,7 @@
 static struct {
     int rank, size;
     long long step;
+    bool transient; /* the cursor stands behind a line of log_progress */
     void (*abort_all)(int exit_code);
     pthread_mutex_t lock;
 } sink = {.rank = 0, .size = 1, .step = -1, .lock = PTHREAD_MUTEX_INITIALIZER};
@@ -44,6 +45,8 @@ static void emit(const char *level, const char *fmt, va_list args)
         n = snprintf(line, sizeof line, "yoke: %s", level);
     vsnprintf(line + n, sizeof line - (size_t)n, fmt, args);
     pthread_mutex_lock(&sink.lock);
+    if (sink.transient) fputs("\r\033[K", stderr);
+    sink.transient = false;
     fprintf(stderr, "%s\n", line); /* one write: lines of several ranks do not mix */
     fflush(stderr);
     pthread_mutex_unlock(&sink.lock);
@@ -72,6 +75,26 @@ void log_error(const char *fmt, ...)
     va_start(args, fmt);
     emit("error: ", fmt, args);
     va_end(args);
+}
+
+bool log_is_terminal(void)
+{
+    return isatty(STDERR_FILENO) == 1;
+}
+
+void log_progress(const char *fmt, ...)
+{
+    if (sink.rank != 0 || !log_is_terminal()) return;
+    char line[512];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(line, sizeof line, fmt, args);
+    va_end(args);
+    pthread_mutex_lock(&sink.lock);
+    fprintf(stderr, "\r\033[K%s", line);
+    fflush(stderr);
+    sink.transient = true;
+    pthread_mutex_unlock(&sink.lock);
 }
 
 _Noreturn void log_die(const char *file, int line, const char *fmt, ...)

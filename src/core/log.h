@@ -4,6 +4,8 @@
  * for go to stdout from the subcommand that makes them.  Thread-safe. */
 #pragma once
 
+#include <stdbool.h>
+
 #include "core/status.h"
 
 /* Say who we are; before this call the process is rank 0 of 1. */
@@ -15,6 +17,11 @@ void log_warn(const char *fmt, ...)
     PRINTF_LIKE(1, 2); /* printed by every rank that calls */
 void log_error(const char *fmt, ...)
     PRINTF_LIKE(1, 2); /* printed by every rank that calls */
+
+/* Is stderr a terminal?  Only then does log_progress print: one transient line that the next
+ * call redraws and the next log line wipes out. */
+bool log_is_terminal(void);
+void log_progress(const char *fmt, ...) PRINTF_LIKE(1, 2); /* rank 0 only */
 
 /* What runs before `die` ends the process; parallel/comm installs MPI_Abort here. */
 void log_set_abort(void (*abort_all)(int exit_code));
