@@ -1,0 +1,184 @@
+/* Attention backward: a thread takes key tiles of one kv head of a sequence and goes over the
+ * query rows that see them, of all query heads of the group, so dk and dv are written once.
+ * Forward was S = scale q k^T, P = exp(S - lse), y = P v, hence
+ *   dv = P^T dy    dS = P * (dy v^T - delta)    dq = scale dS k    dk = scale dS^T q */
+#include <omp.h>
+
+#include "nn/attention_tile.h"
+#include "nn/ops_cpu.h"
+#include "nn/simd_math.h"
+
+struct backward {
+    const struct nn_attention *a;
+    const float *qkv, *dy, *lse, *delta;
+    float *dqkv;
+    float *dq_parts; /* [parts - 1, N, H*D] */
+    int64_t W;       /* numbers in a row of qkv */
+    int64_t G;       /* query heads of a kv head */
+    int64_t parts;
+};
+
+/* One part of the key tiles of one kv head, with the thread's buffers. */
+struct key_part {
+    int64_t b, group, part;
+    float *dq; /* where this part adds dq of sequence b, first head of the group */
+    int64_t dq_ld;
+    float *p, *ds;  /* [ATTENTION_Q, ATTENTION_K] */
+    float *dk, *dv; /* [ATTENTION_K, D] */
+    int64_t k0, k1; /* the key tile at hand */
+};
+
+/* p = exp(s - lse) in [lo, hi) and 0 elsewhere, then ds = p * (dp - delta) over dp. */
+static void gradient_row(float *p, float *ds, int64_t lo, int64_t hi, int64_t n,
+                         float lse, float delta)
+{
+    if (lo >= hi) {
+        memset(p, 0, (size_t)n * sizeof *p);
+        memset(ds, 0, (size_t)n * sizeof *ds);
+        return;
+    }
+    const int64_t from = lo / 16 * 16, to = attention_pad(hi);
+#pragma omp simd
+    for (int64_t j = from; j < to; j++) {
+        const bool seen = j >= lo && j < hi;
+        const float e = nn_exp(p[j] - lse);
+        const float d = e * (ds[j] - delta);
+        p[j] = seen ? e : 0;
+        ds[j] = seen ? d : 0;
+    }
+    memset(p, 0, (size_t)from * sizeof *p);
+    memset(ds, 0, (size_t)from * sizeof *ds);
+    memset(p + to, 0, (size_t)(n - to) * sizeof *p);
+    memset(ds + to, 0, (size_t)(n - to) * sizeof *ds);
+}
+
+/* Query rows [q0, q1) of head h against key rows [k0, k1) inside the key tile. */
+static void backward_tile(const struct backward *w, const struct key_part *t, int64_t h,
+                          int64_t q0, int64_t q1, int64_t k0, int64_t k1)
+{
+    const struct nn_attention *a = w->a;
+    const int64_t D = a->D, W = w->W, HD = a->H * D, row = t->b * a->T;
+    const int64_t nq = q1 - q0, nk = k1 - k0, ld = attention_pad(nk);
+    const float *q = w->qkv + (row + q0) * W + h * D;
+    const float *k = w->qkv + (row + k0) * W + (a->H + t->group) * D;
+    const float *v = k + a->K * D;
+    const float *dy = w->dy + (row + q0) * HD + h * D;
+    const int64_t head_row = (t->b * a->H + h) * a->T;
+    float *dk = t->dk + (k0 - t->k0) * D, *dv = t->dv + (k0 - t->k0) * D;
+    float *dq = t->dq + q0 * t->dq_ld + (h - t->group * w->G) * D;
+
+    nn_gemm(false, true, nq, nk, D, a->scale, q, W, k, W, 0, t->p, ld);
+    nn_gemm(false, true, nq, nk, D, 1, dy, HD, v, W, 0, t->ds, ld);
+    for (int64_t i = q0; i < q1; i++) {
+        const int64_t start = attention_row_start(a, t->b, i);
+        const int64_t lo = start > k0 ? start - k0 : 0;
+        const int64_t hi = attention_min(i + 1, k1) - k0;
+        gradient_row(t->p + (i - q0) * ld, t->ds + (i - q0) * ld, lo, hi, ld,
+                     w->lse[head_row + i], w->delta[head_row + i]);
+    }
+    nn_gemm(true, false, nk, D, nq, 1, t->p, ld, dy, HD, 1, dv, D);
+    nn_gemm(true, false, nk, D, nq, a->scale, t->ds, ld, q, W, 1, dk, D);
+    nn_gemm(false, false, nq, D, nk, a->scale, t->ds, ld, k, W, 1, dq, t->dq_ld);
+}
+
+static void backward_keys(const struct backward *w, struct key_part *t)
+{
+    const struct nn_attention *a = w->a;
+    const int64_t D = a->D, n = t->k1 - t->k0;
+    memset(t->dk, 0, (size_t)(n * D) * sizeof *t->dk);
+    memset(t->dv, 0, (size_t)(n * D) * sizeof *t->dv);
+    for (int64_t q0 = t->k0; q0 < a->T; q0 += ATTENTION_Q) {
+        const int64_t q1 = attention_min(q0 + ATTENTION_Q, a->T);
+        const int64_t start = attention_tile_start(a, t->b, q0, q1);
+        const int64_t k0 = start > t->k0 ? start : t->k0;
+        const int64_t k1 = attention_min(t->k1, q1);
+        if (k0 >= k1) continue;
+        for (int64_t g = 0; g < w->G; g++)
+            backward_tile(w, t, t->group * w->G + g, q0, q1, k0, k1);
+    }
+    for (int64_t j = 0; j < n; j++) {
+        float *dk = w->dqkv + (t->b * a->T + t->k0 + j) * w->W + (a->H + t->group) * D;
+        memcpy(dk, t->dk + j * D, (size_t)D * sizeof *dk);
+        memcpy(dk + a->K * D, t->dv + j * D, (size_t)D * sizeof *dk);
+    }
+}
+
+/* The key tiles of a part: in rounds, every other one backwards, because the first tiles are
+ * seen by more query rows than the last. */
+static void backward_part(const struct backward *w, struct key_part *t)
+{
+    const struct nn_attention *a = w->a;
+    const int64_t HD = a->H * a->D, first = t->group * w->G * a->D;
+    t->dq = t->part == 0 ? w->dqkv + t->b * a->T * w->W + first
+                         : w->dq_parts + (t->part - 1) * attention_bwd_part_floats(a) +
+                               t->b * a->T * HD + first;
+    t->dq_ld = t->part == 0 ? w->W : HD;
+    for (int64_t i = 0; i < a->T; i++)
+        memset(t->dq + i * t->dq_ld, 0, (size_t)(w->G * a->D) * sizeof *t->dq);
+
+    const int64_t tiles = attention_ceil_div(a->T, ATTENTION_K);
+    for (int64_t round = 0; round * w->parts < tiles; round++) {
+        const int64_t place = round % 2 ? w->parts - 1 - t->part : t->part;
+        t->k0 = (round * w->parts + place) * ATTENTION_K;
+        t->k1 = attention_min(t->k0 + ATTENTION_K, a->T);
+        if (t->k0 < t->k1) backward_keys(w, t);
+    }
+}
+
+/* delta[b,h,i] = sum_d dy[b,i,h,d] y[b,i,h,d] */
+static void delta_row(float *delta, const float *dy, const float *y,
+                      const struct nn_attention *a, int64_t n)
+{
+    const int64_t b = n / a->T, i = n % a->T, D = a->D;
+    for (int64_t h = 0; h < a->H; h++) {
+        const float *u = dy + (n * a->H + h) * D, *v = y + (n * a->H + h) * D;
+        float s = 0;
+#pragma omp simd reduction(+ : s)
+        for (int64_t d = 0; d < D; d++) s += u[d] * v[d];
+        delta[(b * a->H + h) * a->T + i] = s;
+    }
+}
+
+static void add_parts(const struct backward *w, int64_t n)
+{
+    const int64_t HD = w->a->H * w->a->D;
+    float *dq = w->dqkv + n * w->W;
+    for (int64_t part = 1; part < w->parts; part++) {
+        const float *from =
+            w->dq_parts + (part - 1) * attention_bwd_part_floats(w->a) + n * HD;
+#pragma omp simd
+        for (int64_t i = 0; i < HD; i++) dq[i] += from[i];
+    }
+}
+
+void NN_CPU(attention_bwd)(int threads, float *dqkv, float *scratch, const float *dy,
+                           const float *y, const float *lse, const float *qkv,
+                           const struct nn_attention *a)
+{
+    const int64_t N = a->B * a->T;
+    float *delta = scratch;
+    struct backward w = {.a = a, .qkv = qkv, .dy = dy, .lse = lse, .delta = delta};
+    w.dqkv = dqkv;
+    w.dq_parts = delta + attention_pad(a->B * a->H * a->T);
+    w.W = (a->H + 2 * a->K) * a->D;
+    w.G = a->H / a->K;
+    w.parts = attention_bwd_parts(a, threads);
+    float *tiles = w.dq_parts + (w.parts - 1) * attention_bwd_part_floats(a);
+#pragma omp parallel num_threads(threads)
+    {
+        struct key_part t = {0};
+        t.p = tiles + omp_get_thread_num() * attention_bwd_floats(a);
+        t.ds = t.p + ATTENTION_Q * ATTENTION_K;
+        t.dk = t.ds + ATTENTION_Q * ATTENTION_K;
+        t.dv = t.dk + attention_pad(ATTENTION_K * a->D);
+#pragma omp for schedule(static)
+        for (int64_t n = 0; n < N; n++) delta_row(delta, dy, y, a, n);
+#pragma omp for schedule(dynamic)
+        for (int64_t i = 0; i < a->B * a->K * w.parts; i++) {
+            t.b = i / w.parts / a->K, t.group = i / w.parts % a->K, t.part = i % w.parts;
+            backward_part(&w, &t);
+        }
+#pragma omp for schedule(static)
+        for (int64_t n = 0; n < N; n++) add_parts(&w, n);
+    }
+}

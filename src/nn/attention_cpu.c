@@ -1,0 +1,115 @@
+/* Attention forward: a thread takes a tile of query rows of one head and goes over the key rows
+ * they see, tile by tile, with a running maximum and sum (Milakov and Gimelshein 2018,
+ * arXiv:1805.02867, section 3). */
+#include <math.h>
+#include <omp.h>
+
+#include "nn/attention_tile.h"
+#include "nn/ops_cpu.h"
+#include "nn/simd_math.h"
+
+struct query_tile {
+    int64_t b, h, q0, q1; /* sequence, query head, rows [q0, q1) */
+    float *scores;        /* [q1 - q0, ld], ld <= ATTENTION_K */
+    float *sum_v;         /* [q1 - q0, D]: sum over keys of exp(score - max) v */
+    float *max, *sum;     /* [q1 - q0], running */
+};
+
+/* s[lo, hi) are the scores a row sees in this tile; they become exp(s - max), the others of the
+ * n become 0.  Returns by what all that was summed before has to be multiplied.  Work is on
+ * whole vectors: what is added to fill them up is -infinity, whose exponential is 0. */
+static float softmax_row(float *s, int64_t lo, int64_t hi, int64_t n, float *max,
+                         float *sum)
+{
+    if (lo >= hi) {
+        memset(s, 0, (size_t)n * sizeof *s);
+        return 1;
+    }
+    const int64_t from = lo / 16 * 16, to = attention_pad(hi);
+    for (int64_t j = from; j < lo; j++) s[j] = -HUGE_VALF;
+    for (int64_t j = hi; j < to; j++) s[j] = -HUGE_VALF;
+    const float before = *max;
+    float m = before, l = 0;
+#pragma omp simd reduction(max : m)
+    for (int64_t j = from; j < to; j++) m = s[j] > m ? s[j] : m;
+#pragma omp simd reduction(+ : l)
+    for (int64_t j = from; j < to; j++) {
+        s[j] = nn_exp(s[j] - m);
+        l += s[j];
+    }
+    if (from > 0) memset(s, 0, (size_t)from * sizeof *s);
+    if (to < n) memset(s + to, 0, (size_t)(n - to) * sizeof *s);
+    const float keep = before == m ? 1 : nn_exp(before - m);
+    *max = m;
+    *sum = *sum * keep + l;
+    return keep;
+}
+
+static void scale_row(float *x, float by, int64_t n)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) x[i] *= by;
+}
+
+/* Key rows [k0, k1) for all query rows of the tile. */
+static void add_keys(struct query_tile *t, const float *qkv, const struct nn_attention *a,
+                     int64_t k0, int64_t k1, bool first)
+{
+    const int64_t W = (a->H + 2 * a->K) * a->D, D = a->D, group = t->h / (a->H / a->K);
+    const float *rows = qkv + t->b * a->T * W;
+    const float *q = rows + t->q0 * W + t->h * D;
+    const float *k = rows + k0 * W + (a->H + group) * D;
+    const float *v = k + a->K * D;
+    const int64_t nq = t->q1 - t->q0, nk = k1 - k0, ld = attention_pad(nk);
+
+    nn_gemm(false, true, nq, nk, D, a->scale, q, W, k, W, 0, t->scores, ld);
+    for (int64_t i = 0; i < nq; i++) {
+        const int64_t start = attention_row_start(a, t->b, t->q0 + i);
+        const int64_t lo = start > k0 ? start - k0 : 0;
+        const int64_t hi = attention_min(t->q0 + i + 1, k1) - k0;
+        const float keep =
+            softmax_row(t->scores + i * ld, lo, hi, ld, &t->max[i], &t->sum[i]);
+        if (!first && keep != 1) scale_row(t->sum_v + i * D, keep, D);
+    }
+    nn_gemm(false, false, nq, D, nk, 1, t->scores, ld, v, W, first ? 0 : 1, t->sum_v, D);
+}
+
+static void forward_tile(struct query_tile *t, float *y, float *lse, const float *qkv,
+                         const struct nn_attention *a)
+{
+    const int64_t nq = t->q1 - t->q0, D = a->D;
+    for (int64_t i = 0; i < nq; i++) t->max[i] = -HUGE_VALF, t->sum[i] = 0;
+    const int64_t start = attention_tile_start(a, t->b, t->q0, t->q1);
+    for (int64_t k0 = start; k0 < t->q1; k0 += ATTENTION_K)
+        add_keys(t, qkv, a, k0, attention_min(k0 + ATTENTION_K, t->q1), k0 == start);
+
+    for (int64_t i = 0; i < nq; i++) {
+        float *row = y + ((t->b * a->T + t->q0 + i) * a->H + t->h) * D;
+        const float *from = t->sum_v + i * D, by = 1 / t->sum[i];
+#pragma omp simd
+        for (int64_t d = 0; d < D; d++) row[d] = from[d] * by;
+        lse[(t->b * a->H + t->h) * a->T + t->q0 + i] = t->max[i] + logf(t->sum[i]);
+    }
+}
+
+void NN_CPU(attention_fwd)(int threads, float *y, float *lse, float *scratch,
+                           const float *qkv, const struct nn_attention *a)
+{
+    const int64_t tiles = attention_ceil_div(a->T, ATTENTION_Q);
+#pragma omp parallel num_threads(threads)
+    {
+        float *mine = scratch + omp_get_thread_num() * attention_fwd_floats(a);
+        struct query_tile t = {.scores = mine};
+        t.sum_v = t.scores + ATTENTION_Q * ATTENTION_K;
+        t.max = t.sum_v + attention_pad(ATTENTION_Q * a->D);
+        t.sum = t.max + attention_pad(ATTENTION_Q);
+        /* a tile's result does not depend on who computes it; late, long tiles go first */
+#pragma omp for schedule(dynamic)
+        for (int64_t i = 0; i < a->B * a->H * tiles; i++) {
+            t.b = i / tiles / a->H, t.h = i / tiles % a->H;
+            t.q0 = (tiles - 1 - i % tiles) * ATTENTION_Q;
+            t.q1 = attention_min(t.q0 + ATTENTION_Q, a->T);
+            forward_tile(&t, y, lse, qkv, a);
+        }
+    }
+}

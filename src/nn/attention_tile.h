@@ -1,0 +1,90 @@
+/* attention_tile - what attention.c, which takes the scratch, and the attention_*_cpu.c, which
+ * use it, must agree upon.
+ *
+ * Scores are made for a tile of query rows by key rows.  Tiles are cut where no row of theirs
+ * sees more, so a tile on the diagonal wastes at most half of a Q x Q square and the key side
+ * can be long: fewer, larger matrix products. */
+#pragma once
+
+#include "nn/nn_impl.h"
+
+enum { ATTENTION_Q = 64, ATTENTION_K = 256 };
+
+static inline int64_t attention_min(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline int64_t attention_ceil_div(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+static inline int64_t attention_pad(int64_t n) /* floats, to whole cache lines */
+{
+    return (n + 15) / 16 * 16;
+}
+
+/* ---- scratch, in floats ----------------------------------------------------------------- */
+
+/* Forward, a thread: scores, their product with v, maximum and sum of a row. */
+static inline int64_t attention_fwd_floats(const struct nn_attention *a)
+{
+    return ATTENTION_Q * ATTENTION_K + attention_pad(ATTENTION_Q * a->D) +
+           2 * attention_pad(ATTENTION_Q);
+}
+
+/* Backward, a thread: P, dS, dk and dv of one tile of key rows. */
+static inline int64_t attention_bwd_floats(const struct nn_attention *a)
+{
+    return 2 * ATTENTION_Q * ATTENTION_K + 2 * attention_pad(ATTENTION_K * a->D);
+}
+
+/* Backward gives a kv head of a sequence to one thread, which needs no sums over threads.
+ * Where that leaves threads idle, a head's key tiles are dealt to several, and dq, to which
+ * they all add, is summed in a fixed order afterwards.  The smallest number of parts that
+ * keeps nine tenths of the threads busy, or as many as there are tiles. */
+static inline int64_t attention_bwd_parts(const struct nn_attention *a, int threads)
+{
+    const int64_t most = attention_ceil_div(a->T, ATTENTION_K);
+    int64_t parts = 1;
+    for (; parts < most; parts++) {
+        const int64_t units = a->B * a->K * parts;
+        const int64_t slots = attention_ceil_div(units, threads) * threads;
+        if (10 * units >= 9 * slots) break;
+    }
+    return parts;
+}
+
+/* dq of one part; the first part adds to dqkv itself. */
+static inline int64_t attention_bwd_part_floats(const struct nn_attention *a)
+{
+    return attention_pad(a->B * a->T * a->H * a->D);
+}
+
+/* Decode, a thread: the scores of the query heads that share a kv head. */
+static inline int64_t attention_decode_floats(const struct nn_attention *a)
+{
+    return a->H / a->K * attention_pad(a->T);
+}
+
+/* ---- what a tile sees -------------------------------------------------------------------- */
+
+static inline int64_t attention_row_start(const struct nn_attention *a, int64_t b,
+                                          int64_t i)
+{
+    return a->doc_start ? a->doc_start[b * a->T + i] : 0;
+}
+
+/* The first key row that any of the query rows [q0, q1) of sequence b sees. */
+static inline int64_t attention_tile_start(const struct nn_attention *a, int64_t b,
+                                           int64_t q0, int64_t q1)
+{
+    int64_t first = q0;
+    for (int64_t i = q0; i < q1; i++) {
+        const int64_t start = attention_row_start(a, b, i);
+        CHECK(0 <= start && start <= i); /* a row sees itself */
+        first = attention_min(first, start);
+    }
+    return first;
+}
