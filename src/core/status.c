@@ -24,8 +24,11 @@ status_t status_prefix(status_t code, const char *fmt, ...)
     va_start(args, fmt);
     const int n = vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
-    if (n >= 0 && (size_t)n < sizeof text)
-        snprintf(text + n, sizeof text - (size_t)n, ": %s", message);
+    if (n >= 0 && (size_t)n + 2 < sizeof text) {
+        /* what is cut is cut on purpose: the precision says so to the compiler */
+        const int room = (int)(sizeof text - 1 - (size_t)n - 2);
+        snprintf(text + n, sizeof text - (size_t)n, ": %.*s", room, message);
+    }
     memcpy(message, text, sizeof message);
     return code;
 }
