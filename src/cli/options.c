@@ -1,0 +1,42 @@
+#include "cli/options.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "core/log.h"
+
+status_t option_int(const char *option, const char *text, int64_t min, int64_t max,
+                    int64_t *value)
+{
+    char *end;
+    errno = 0;
+    const long long n = strtoll(text, &end, 10);
+    if (errno || end == text || *end || n < min || n > max)
+        return status_set(STATUS_USAGE, "%s: %s is not a whole number from %jd to %jd",
+                          option, text, (intmax_t)min, (intmax_t)max);
+    *value = n;
+    return STATUS_OK;
+}
+
+status_t option_double(const char *option, const char *text, double *value)
+{
+    char *end;
+    errno = 0;
+    *value = strtod(text, &end);
+    if (errno || end == text || *end)
+        return status_set(STATUS_USAGE, "%s: %s is not a number", option, text);
+    return STATUS_OK;
+}
+
+int cli_exit(status_t st, const struct comm *world)
+{
+    if (st != STATUS_OK && (!world || comm_rank(world) == 0))
+        log_error("%s", status_message());
+    return status_exit_code(st);
+}
+
+int cli_usage(const char *name, const char *what)
+{
+    status_set(STATUS_USAGE, "%s: %s; see yoke %s --help", name, what, name);
+    return cli_exit(STATUS_USAGE, NULL);
+}

@@ -1,0 +1,19 @@
+/* options - what the subcommands' command lines have in common. */
+#pragma once
+
+#include <stdint.h>
+
+#include "core/status.h"
+#include "parallel/comm/comm.h"
+
+/* A whole number in [min, max] out of `text`; STATUS_USAGE names `option` and the bounds. */
+MUST_USE status_t option_int(const char *option, const char *text, int64_t min,
+                             int64_t max, int64_t *value);
+MUST_USE status_t option_double(const char *option, const char *text, double *value);
+
+/* Print the sentence of a failed status as an error (on rank 0 if `world` is not NULL) and
+ * return its exit code; 0 and silence for STATUS_OK. */
+int cli_exit(status_t st, const struct comm *world);
+
+/* "yoke NAME: what" on stderr; returns the exit code of STATUS_USAGE. */
+int cli_usage(const char *name, const char *what);

@@ -1,0 +1,53 @@
+/* yoke - the program: a table of subcommands. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/options.h"
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *what;
+} commands[] = {
+    {"train", cmd_train, "train a model as a configuration says (under mpirun or srun)"},
+    {"eval", cmd_eval, "loss, perplexity and bits per byte of a checkpoint"},
+    {"generate", cmd_generate, "continue a text"},
+    {"tokenizer", cmd_tokenizer, "train a tokenizer, or try one"},
+    {"tokenize", cmd_tokenize, "turn text files into token files"},
+    {"config", cmd_config, "print a configuration with every default, or the reference"},
+    {"inspect", cmd_inspect,
+     "describe a run, checkpoint, token file, tokenizer or config"},
+    {"bench", cmd_bench, "measure a training step on this machine"},
+};
+
+static void print_help(FILE *out)
+{
+    fprintf(out, "usage: yoke COMMAND [OPTION]...\n\n");
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].what);
+    fprintf(
+        out,
+        "\nyoke COMMAND --help tells about one command, yoke --version the version.\n");
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        print_help(stderr);
+        return status_exit_code(STATUS_USAGE);
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+        print_help(stdout);
+        return 0;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("yoke %s\n", YOKE_VERSION);
+        return 0;
+    }
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        if (strcmp(argv[1], commands[i].name) == 0)
+            return commands[i].run(argc - 1, argv + 1);
+    status_set(STATUS_USAGE, "%s is not a command; yoke --help lists them", argv[1]);
+    return cli_exit(STATUS_USAGE, NULL);
+}

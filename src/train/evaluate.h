@@ -1,0 +1,32 @@
+/* evaluate - the loss of a model on held-out text, shared among ranks. */
+#pragma once
+
+#include "data/sampler.h"
+#include "model/model.h"
+#include "parallel/comm/comm.h"
+#include "train/inputs.h"
+
+struct evaluate_options {
+    const struct sampler *sampler; /* windows in file order */
+    int64_t sequences;             /* how many windows; 0: all of them */
+    int64_t micro_batch, T;
+    const struct inputs *inputs; /* room for one micro-batch */
+    const int32_t
+        *token_bytes;   /* [vocab_size] bytes a token stands for; NULL: not counted */
+    int64_t *histogram; /* [vocab_size] of targets, assigned; NULL: not wanted */
+    int64_t vocab_size;
+};
+
+struct evaluation {
+    double loss; /* mean over targets, in nats */
+    int64_t n_targets, n_bytes, n_sequences;
+};
+
+/* The ranks of c share the windows; all get the same result.  Collective on c.  STATUS_DATA,
+ * STATUS_NOMEM; agreed. */
+MUST_USE status_t evaluate(struct evaluation *e, const struct evaluate_options *o,
+                           struct model *m, struct comm *c);
+
+/* Entropy in nats of tokens drawn as the histogram says: what a model that only knows how often
+ * each token occurs cannot go below. */
+double evaluate_unigram_entropy(const int64_t *histogram, int64_t vocab_size);

@@ -1,0 +1,121 @@
+#include "train/inference.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/file.h"
+
+static status_t open_checkpoint(struct inference *i, const char *path)
+{
+    char inside[PATH_MAX], latest[PATH_MAX];
+    if (!file_exists(path))
+        return status_set(STATUS_CHECKPOINT,
+                          "%s: does not exist; give a run folder or a "
+                          "checkpoint folder",
+                          path);
+    file_join(inside, sizeof inside, path, "model.h5");
+    if (file_exists(inside)) return checkpoint_open(&i->checkpoint, path);
+    TRY(checkpoint_find_latest(path, latest));
+    if (!latest[0])
+        return status_set(STATUS_CHECKPOINT, "%s: holds no checkpoint (step-*/model.h5)",
+                          path);
+    return checkpoint_open(&i->checkpoint, latest);
+}
+
+static status_t load_weights(struct inference *i)
+{
+    const struct checkpoint_meta *meta = checkpoint_meta(i->checkpoint);
+    TRY(config_parse(&i->config, checkpoint_path(i->checkpoint), meta->config,
+                     strlen(meta->config), NULL, 0));
+    TRY(param_table_init(&i->params, &i->config.arch));
+    TRY(checkpoint_match(i->checkpoint, &i->params));
+    TRY(device_open(&i->device, "cpu"));
+    i->weight_bytes = (size_t)i->params.n_elements * sizeof *i->weights;
+    void *memory = NULL;
+    TRY(device_alloc(i->device, i->weight_bytes, "weights", &memory));
+    i->weights = memory;
+    const struct checkpoint_range all = {.count = i->params.n_elements,
+                                         .master = i->weights};
+    return checkpoint_read(i->checkpoint, &i->params, &all, 1);
+}
+
+/* Run once on nothing to learn the sizes, then for real. */
+static status_t measure(struct inference *i, const struct inference_options *o,
+                        const struct model_options *mo, struct model_needs *needs)
+{
+    if (!o->decode) return model_measure(mo, i->device, o->n_threads, false, needs);
+    struct nn *nn = NULL;
+    struct model *m = NULL;
+    struct model_decoder *d = NULL;
+    struct arena arena = arena_measure();
+    struct tensor logits =
+        tensor_2d(NULL, DTYPE_F32, o->max_B, i->config.arch.vocab_size);
+    status_t st = nn_create_measuring(&nn, i->device, o->n_threads);
+    if (st == STATUS_OK) st = model_create(&m, mo, nn, NULL, NULL, &arena);
+    if (st == STATUS_OK)
+        st = model_decoder_create(&d, m, o->max_B, i->config.arch.max_positions);
+    if (st == STATUS_OK) {
+        model_decode(d, NULL, &logits);
+        *needs = (struct model_needs){.activation_bytes = arena.peak_bytes,
+                                      .scratch_bytes = nn_scratch_peak_bytes(nn)};
+    }
+    model_decoder_destroy(&d);
+    model_destroy(&m);
+    nn_destroy(&nn);
+    return st;
+}
+
+static status_t make_model(struct inference *i, const struct inference_options *o)
+{
+    const struct model_options mo = {.arch = &i->config.arch,
+                                     .params = &i->params,
+                                     .max_B = o->max_B,
+                                     .T = i->config.sequence_length};
+    struct model_needs needs;
+    TRY(measure(i, o, &mo, &needs));
+    struct arena sizes = arena_measure();
+    arena_alloc(&sizes, needs.activation_bytes);
+    inputs_take(&sizes, i->device, mo.max_B, mo.T);
+    void *memory = NULL;
+    TRY(device_alloc(i->device, sizes.peak_bytes, "activations", &memory));
+    i->arena = arena_over(memory, sizes.peak_bytes);
+    i->inputs = inputs_take(&i->arena, i->device, mo.max_B, mo.T);
+    TRY(nn_create(&i->nn, i->device, o->n_threads, needs.scratch_bytes));
+    TRY(model_create(&i->model, &mo, i->nn, i->weights, NULL, &i->arena));
+    if (!o->decode) return STATUS_OK;
+    return model_decoder_create(&i->decoder, i->model, o->max_B,
+                                i->config.arch.max_positions);
+}
+
+status_t inference_open(struct inference *i, const struct inference_options *o)
+{
+    *i = (struct inference){0};
+    TRY(open_checkpoint(i, o->path));
+    TRY(load_weights(i));
+    return make_model(i, o);
+}
+
+void inference_release(struct inference *i)
+{
+    void *weights = i->weights, *activations = i->arena.base;
+    model_decoder_destroy(&i->decoder);
+    model_destroy(&i->model);
+    nn_destroy(&i->nn);
+    if (i->device) {
+        device_free(i->device, &weights, i->weight_bytes);
+        device_free(i->device, &activations, i->arena.capacity_bytes);
+    }
+    device_close(&i->device);
+    param_table_release(&i->params);
+    config_release(&i->config);
+    checkpoint_close(&i->checkpoint);
+    *i = (struct inference){0};
+}
+
+void inference_tokenizer_path(const struct inference *i, char *path)
+{
+    char folder[PATH_MAX];
+    snprintf(folder, sizeof folder, "%s", checkpoint_path(i->checkpoint));
+    file_join(path, PATH_MAX, folder, "../tokenizer.json");
+}

@@ -1,0 +1,37 @@
+/* inference - a model out of a checkpoint, for evaluation and generation. */
+#pragma once
+
+#include "checkpoint/checkpoint.h"
+#include "config/config.h"
+#include "model/model.h"
+#include "train/inputs.h"
+
+struct inference_options {
+    const char *path; /* a checkpoint, or a run folder: its newest one */
+    int n_threads;
+    int64_t max_B; /* sequences at a time */
+    int64_t
+        decode_tokens; /* > 0: room to decode one sequence of so many tokens instead of
+                              computing losses */
+};
+
+struct inference {
+    struct config config; /* as the run was started */
+    struct checkpoint *checkpoint;
+    struct param_table params;
+    struct device *device;
+    struct nn *nn;
+    struct model *model;
+    struct model_decoder *decoder; /* NULL unless decode */
+    struct inputs inputs;
+    float *weights;
+    struct arena arena;
+    size_t weight_bytes;
+};
+
+/* Local.  STATUS_CHECKPOINT, STATUS_CONFIG, STATUS_NOMEM; release it also after a failure. */
+MUST_USE status_t inference_open(struct inference *i, const struct inference_options *o);
+void inference_release(struct inference *i);
+
+/* The tokenizer beside the run's checkpoints, into `path` (PATH_MAX). */
+void inference_tokenizer_path(const struct inference *i, char *path);

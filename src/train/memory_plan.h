@@ -1,0 +1,44 @@
+/* memory_plan - how many bytes a rank needs, found by running the code on no memory. */
+#pragma once
+
+#include <stddef.h>
+
+#include "config/config.h"
+#include "device/device.h"
+#include "model/model.h"
+#include "parallel/comm/comm.h"
+
+struct memory_plan {
+    int64_t
+        padded_elements; /* of the flat buffers: the table's, rounded up for the layout */
+    /* device memory */
+    size_t weights, gradients, optimizer, communication, activations, inputs, scratch;
+    /* host memory */
+    size_t batches; /* micro-batches the loader keeps ready */
+};
+
+/* The plan of this rank.  STATUS_NOMEM.  Local: nothing is sent, though the size of
+ * `data_parallel` counts. */
+MUST_USE status_t memory_plan_make(struct memory_plan *p, const struct config *c,
+                                   const struct param_table *params, struct device *dev,
+                                   struct comm *data_parallel, int n_threads);
+
+size_t memory_plan_device_bytes(const struct memory_plan *p);
+size_t memory_plan_total_bytes(const struct memory_plan *p);
+
+/* One line of log_info a part, and the sum. */
+void memory_plan_print(const struct memory_plan *p, int n_ranks);
+
+/* Do the plans of all ranks on this host fit in what it has free?  STATUS_NOMEM names the
+ * bytes and keys that would lower them.  Collective on world; agreed. */
+MUST_USE status_t memory_plan_check(const struct memory_plan *p, struct comm *world);
+
+/* Largest resident size this process has had. */
+int64_t memory_peak_rss_bytes(void);
+
+/* What the plan was made from, for whoever carries it out. */
+struct model_options memory_plan_model_options(const struct config *c,
+                                               const struct param_table *params);
+struct loader_options;
+struct loader_options memory_plan_loader_options(const struct config *c,
+                                                 const struct comm *data_parallel);

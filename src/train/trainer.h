@@ -1,0 +1,76 @@
+/* trainer - everything one rank holds during a run, made before step 0 and not after.
+ *
+ * Order of making: ranks compare notes, data is opened, the parameter table and the memory plan
+ * follow from configuration and layout, the plan is printed and held against what the machine
+ * has, and only then memory is taken: exactly the planned bytes. */
+#pragma once
+
+#include "checkpoint/checkpoint.h"
+#include "config/config.h"
+#include "data/loader.h"
+#include "model/model.h"
+#include "parallel/comm/comm.h"
+#include "parallel/dp/dp.h"
+#include "parallel/zero/zero.h"
+#include "train/inputs.h"
+#include "train/memory_plan.h"
+
+/* What a step's numbers depend on besides weights and moments; saved with every checkpoint. */
+struct progress {
+    int64_t step;        /* steps done */
+    int64_t next_sample; /* global index of the first sample not yet used */
+    int64_t tokens;      /* targets trained on */
+    int64_t skipped;     /* steps whose update was left out */
+};
+
+struct trainer {
+    const struct config *config; /* borrowed */
+    struct comm *world;          /* borrowed */
+    struct mesh mesh;
+    struct comm *data_parallel;
+    int n_threads;
+    struct sampler *train_data, *validation_data; /* validation may be NULL */
+    struct param_table params;
+    struct memory_plan plan;
+    struct device *device;
+    struct arena memory; /* one block: every planned byte of the device */
+    float *weights, *grads;
+    struct nn *nn;
+    struct model *model;
+    struct dp *dp;
+    struct zero *zero;
+    struct inputs inputs;
+    struct loader *loader;
+    struct progress progress;
+    double peak_flops; /* of all ranks' matrix products together, a second */
+};
+
+/* Collective on world; agreed.  Release it also after a failure. */
+MUST_USE status_t trainer_init(struct trainer *t, struct comm *world, struct config *c);
+void trainer_release(struct trainer *t);
+
+/* Start the loader at t->progress; call once, after the state is settled. */
+MUST_USE status_t trainer_start_loader(struct trainer *t);
+
+/* ---- step.c ------------------------------------------------------------------------------ */
+
+/* Numbers of one step, the same on all ranks. */
+struct step_stats {
+    double loss; /* mean over the step's targets, nats */
+    int64_t n_targets;
+    double grad_norm; /* of the mean loss, before clipping */
+    double lr;
+    bool skipped; /* loss or norm was not finite: weights and moments are as before */
+    bool stop_requested; /* some rank got a signal */
+};
+
+/* Forward, backward, reduction, update of one global batch; moves t->progress on.  Collective on
+ * the data-parallel axis.  Step regime. */
+void train_step(struct trainer *t, struct step_stats *stats);
+
+/* ---- state.c ----------------------------------------------------------------------------- */
+
+/* Fresh weights, or those of the checkpoint that checkpoint.resume names.  Collective; agreed. */
+MUST_USE status_t trainer_restore(struct trainer *t);
+/* Save t's state as a checkpoint of the run folder.  Collective; agreed. */
+MUST_USE status_t trainer_save(struct trainer *t);
