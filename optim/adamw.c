@@ -1,0 +1,72 @@
+#include "optim/optim.h"
+
+#include <math.h>
+
+#include "core/log.h"
+
+bool optim_decays(const struct optim_options *o, enum param_kind kind)
+{
+    switch (kind) {
+    case PARAM_MATRIX:
+        return true;
+    case PARAM_EMBEDDING:
+        return o->decay_embeddings;
+    case PARAM_NORM:
+        return o->decay_norms;
+    case PARAM_BIAS:
+        return o->decay_biases;
+    }
+    return true;
+}
+
+/* The last parameter that begins at or before flat element `at`. */
+static int param_at(const struct param_table *p, int64_t at)
+{
+    int low = 0, high = p->n_params; /* params[low].offset <= at < params[high].offset */
+    while (high - low > 1) {
+        const int middle = low + (high - low) / 2;
+        if (p->params[middle].offset <= at)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* First flat element behind the run of neighbours that `first` begins and that all decay or
+ * all do not; *next is the parameter that begins there.  A gap goes with the parameter before
+ * it: gradient, moments and weight are zero there, so any update leaves zero. */
+static int64_t run_end(const struct optim_options *o, const struct param_table *p,
+                       int first, int *next)
+{
+    const bool decays = optim_decays(o, p->params[first].kind);
+    int i = first + 1;
+    while (i < p->n_params && optim_decays(o, p->params[i].kind) == decays) i++;
+    *next = i;
+    return i < p->n_params ? p->params[i].offset : p->n_elements;
+}
+
+void optim_adamw(struct nn *nn, const struct optim_options *o,
+                 const struct param_table *p, int64_t start, int64_t n, float *w,
+                 float *m, float *v, const float *grad, int64_t t, double lr,
+                 double grad_scale)
+{
+    CHECK(t >= 1 && start >= 0 && n >= 0 && n <= p->n_elements - start);
+    if (n == 0) return;
+    struct nn_adamw step = {.lr = (float)lr,
+                            .beta1 = (float)o->beta1,
+                            .beta2 = (float)o->beta2,
+                            .eps = (float)o->eps,
+                            .c1 = (float)(1 - pow(o->beta1, (double)t)),
+                            .c2 = (float)(1 - pow(o->beta2, (double)t)),
+                            .grad_scale = (float)grad_scale};
+    int i = param_at(p, start);
+    for (int64_t done = 0; done < n;) {
+        const bool decays = optim_decays(o, p->params[i].kind);
+        const int64_t end = run_end(o, p, i, &i) - start;
+        const int64_t count = (end < n ? end : n) - done;
+        step.weight_decay = decays ? (float)o->weight_decay : 0;
+        nn_adamw_update(nn, w + done, m + done, v + done, grad + done, count, &step);
+        done += count;
+    }
+}
