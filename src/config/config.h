@@ -23,6 +23,8 @@ struct config_sources {
     int n;
 };
 
+struct config_places; /* opaque: the line or override that set each key, for messages */
+
 struct config {
     /* model: */
     char *family;
@@ -39,7 +41,7 @@ struct config {
     char *run_dir;
     int64_t steps;
     int64_t batch_sequences, batch_tokens; /* exactly one is > 0 */
-    int64_t micro_batch;
+    int64_t micro_batch;                   /* sequences a rank takes at a time */
     int64_t seed;
     int64_t threads; /* 0: the cores this rank may use */
     char *device;
@@ -50,7 +52,7 @@ struct config {
     struct optim_options optim;
     /* schedule: */
     struct schedule schedule;
-    int64_t warmup_tokens; /* instead of schedule.warmup_steps; 0: not used */
+    int64_t warmup_tokens; /* 0 once loaded: turned into schedule.warmup_steps */
     /* parallel: */
     int64_t dp;   /* 0: all ranks */
     int64_t zero; /* ZeRO stage 0 or 1 */
@@ -61,18 +63,27 @@ struct config {
     /* log: */
     int64_t log_interval;
     bool tensorboard;
+
+    struct config_places *places; /* owned */
 };
 
-/* Read `path` and then the overrides "a.b=value" (values are YAML), fill in defaults and the
- * family's knobs, and check combinations.  Relative paths in the file are relative to the
- * working directory.  STATUS_CONFIG, STATUS_IO.  Local. */
+/* Read `path` and then the overrides "a.b=value" (values are YAML; the last one of a key
+ * counts), fill in defaults and the family's knobs, and check combinations.  Relative paths in
+ * the file are relative to the working directory; whether they exist is not looked at here, so
+ * that a configuration can be printed on a machine without the data.  *c is an output; on
+ * failure nothing is owned.  STATUS_CONFIG, STATUS_IO, STATUS_NOMEM; STATUS_USAGE for an
+ * override that is not KEY=VALUE.  Local. */
 MUST_USE status_t config_load(struct config *c, const char *path,
                               const char *const *overrides, int n_overrides);
 /* The same from text; `name` stands in messages. */
 MUST_USE status_t config_parse(struct config *c, const char *name, const char *text,
                                size_t bytes, const char *const *overrides,
                                int n_overrides);
-void config_release(struct config *c);
+void config_release(struct config *c); /* leaves *c zeroed; accepts that */
+
+/* Do tokenizer, token files and the checkpoint to resume from exist?  STATUS_CONFIG names key,
+ * place and path.  For commands that are about to use them.  Local. */
+MUST_USE status_t config_check_files(const struct config *c);
 
 /* Sequences a step: batch_sequences, or batch_tokens / sequence_length. */
 int64_t config_global_batch(const struct config *c);
@@ -81,5 +92,5 @@ int64_t config_global_batch(const struct config *c);
  * same values.  Caller frees. */
 MUST_USE status_t config_dump(const struct config *c, char **text);
 
-/* The documented table of all keys, in Markdown. */
+/* docs/configuration.md: the documented table of all keys, in Markdown. */
 void config_reference(FILE *out);

@@ -1,0 +1,110 @@
+/* config_impl - the table of keys and what its readers share. */
+#pragma once
+
+#include "config/config.h"
+
+#include <stddef.h>
+
+enum config_type {
+    CONFIG_BOOL,    /* bool */
+    CONFIG_INTEGER, /* int64_t */
+    CONFIG_NUMBER,  /* double */
+    CONFIG_ENUM,    /* int, an index into names */
+    CONFIG_FAMILY,  /* char *, one of arch_families() */
+    CONFIG_TEXT,    /* char *, owned */
+    CONFIG_SOURCES  /* struct config_sources */
+};
+
+struct config_key {
+    const char *name; /* "section.key" */
+    enum config_type type;
+    size_t offset;            /* of the field in struct config */
+    double low, high;         /* bounds of a number; of the bytes of a text */
+    const char *const *names; /* CONFIG_ENUM: NULL-terminated */
+    const char *zero;         /* CONFIG_INTEGER: a word for 0, e.g. "auto"; may be NULL */
+    const char *initial;      /* default as it would be written; NULL: none */
+    bool from_family;         /* without a value the family's stays */
+    const char *doc;          /* one line */
+};
+
+enum {
+    CONFIG_MAX_KEYS = 96,
+    CONFIG_MAX_BYTES = 1 << 20, /* of a file */
+    CONFIG_VALID_BYTES = 256,
+    CONFIG_NAME_BYTES = 64, /* of a key's name with its section, and the final zero */
+};
+
+extern const struct config_key config_keys[];
+extern const int config_n_keys;
+
+struct config_places {
+    char *name;       /* of the file */
+    char **overrides; /* as given */
+    int n_overrides;
+    int of[CONFIG_MAX_KEYS]; /* > 0: line of the file; 0: a default; -1 - i: override i */
+};
+
+/* ---- config_keys.c ---------------------------------------------------------------------- */
+
+const struct config_key *config_find(const char *name); /* NULL if none */
+bool config_is_section(const char *name);
+
+/* ---- config_place.c: the beginning of every message ------------------------------------- */
+
+/* STATUS_CONFIG with "FILE:LINE: " or "--set a.b=c: " in front of the sentence. */
+status_t config_refuse(const struct config *c, int place, const char *fmt, ...)
+    PRINTF_LIKE(3, 4);
+/* The same with the place of a key, and "KEY: ". */
+status_t config_refuse_key(const struct config *c, const char *key, const char *fmt, ...)
+    PRINTF_LIKE(3, 4);
+int config_place(const struct config *c, const char *key);
+
+/* What someone wrote, fit for a one-line message: in quotes, cut, control bytes as '?'. */
+struct config_quoted {
+    char text[88];
+};
+struct config_quoted config_quote(const char *text);
+struct config_quoted config_word(const char *text); /* the same without the quotes */
+
+/* ---- config_suggest.c ------------------------------------------------------------------- */
+
+/* "; did you mean a.b?", or "" when nothing is close. */
+void config_suggest(const char *unknown, char *out, size_t size);
+
+/* ---- config_value.c --------------------------------------------------------------------- */
+
+/* A scalar as libyaml gives it. */
+struct config_scalar {
+    const char *text;
+    size_t bytes; /* of text, without the final zero */
+    bool plain;   /* not in quotes */
+    int place;
+};
+
+/* The valid values in words, "a number from 0 to 10". */
+void config_valid(const struct config_key *k, char out[CONFIG_VALID_BYTES]);
+
+/* Check and store a scalar. */
+MUST_USE status_t config_set(struct config *c, const struct config_key *k,
+                             const struct config_scalar *s);
+/* Append a source; the scalar is its path. */
+MUST_USE status_t config_add_source(struct config *c, const struct config_key *k,
+                                    const struct config_scalar *path, double weight);
+void config_clear(struct config *c, const struct config_key *k); /* free what k owns */
+/* A number in [low, high] without leading or trailing text. */
+bool config_read_number(const char *text, double *value);
+
+/* ---- config_yaml.c, config_check.c ------------------------------------------------------ */
+
+/* Set what the text sets; override -1 is the file (prefix ""), else `prefix` is the key. */
+MUST_USE status_t config_read(struct config *c, int override, const char *prefix,
+                              const char *text, size_t bytes);
+
+/* Fill in what is derived and refuse what does not fit together. */
+MUST_USE status_t config_check(struct config *c);
+
+/* The field of a key. */
+static inline void *config_field(const struct config *c, const struct config_key *k)
+{
+    return (char *)(uintptr_t)c + k->offset;
+}

@@ -1,0 +1,170 @@
+#include "config/config_impl.h"
+
+#include <string.h>
+
+static const char *const recompute_names[] = {"none", "full", NULL};
+static const char *const verify_names[] = {"auto", "all", "seal", NULL};
+static const char *const schedule_names[] = {"constant", "linear", "cosine", "wsd", NULL};
+static const char *const decay_names[] = {"linear", "sqrt", NULL};
+
+#define AT(field) .offset = offsetof(struct config, field)
+
+const struct config_key config_keys[] = {
+    {"model.family", CONFIG_FAMILY, AT(family),
+     .doc = "what the model is built like: norms, positions, activation, biases, names"},
+    {"model.layers", CONFIG_INTEGER, AT(arch.n_layers), 1, 10000,
+     .doc = "transformer blocks"},
+    {"model.hidden", CONFIG_INTEGER, AT(arch.hidden), 1, 1048576,
+     .doc = "width of the residual stream"},
+    {"model.heads", CONFIG_INTEGER, AT(arch.n_heads), 1, 65536,
+     .doc = "query heads of the attention"},
+    {"model.kv_heads", CONFIG_INTEGER, AT(arch.n_kv_heads), 0, 65536, .zero = "auto",
+     .initial = "auto",
+     .doc = "key and value heads; they divide heads.  auto: as many as heads"},
+    {"model.head_size", CONFIG_INTEGER, AT(arch.head_size), 0, 65536, .zero = "auto",
+     .initial = "auto", .doc = "width of one head.  auto: hidden / heads"},
+    {"model.ffn", CONFIG_INTEGER, AT(arch.ffn), 0, 16777216, .zero = "auto",
+     .initial = "auto",
+     .doc = "inner width of the feed-forward half.  auto: 4 hidden with GELU (gpt2); "
+            "8/3 hidden rounded up to a multiple of 64 with SwiGLU (llama)"},
+    {"model.vocab_size", CONFIG_INTEGER, AT(arch.vocab_size), 0, 16777216, .zero = "auto",
+     .initial = "auto",
+     .doc = "rows of the embedding.  auto: the vocabulary of the token files"},
+    {"model.max_positions", CONFIG_INTEGER, AT(arch.max_positions), 0, 16777216,
+     .zero = "auto", .initial = "auto",
+     .doc = "longest sequence the model can take.  auto: data.sequence_length"},
+    {"model.norm_eps", CONFIG_NUMBER, AT(arch.norm_eps), 1e-12, 1, .from_family = true,
+     .doc = "added to the variance in every norm"},
+    {"model.rope_theta", CONFIG_NUMBER, AT(arch.rope_theta), 1, 1e12, .from_family = true,
+     .doc = "base of the rotary positions; not used with learned positions"},
+    {"model.tied_embeddings", CONFIG_BOOL, AT(arch.tied_embeddings), .from_family = true,
+     .doc = "the output head is the embedding"},
+    {"model.init_std", CONFIG_NUMBER, AT(arch.init_std), 0, 10, .from_family = true,
+     .doc = "standard deviation of the initial weights; the projections back into the "
+            "residual stream get this divided by sqrt(2 layers)"},
+    {"model.recompute", CONFIG_ENUM, AT(recompute), .names = recompute_names,
+     .initial = "none",
+     .doc = "activations that backward computes again instead of keeping them: less "
+            "memory, more time"},
+
+    {"data.tokenizer", CONFIG_TEXT, AT(tokenizer), 0, 4095, .initial = "",
+     .doc =
+         "tokenizer.json of the token files, for bits per byte and samples; \"\": none"},
+    {"data.train", CONFIG_SOURCES, AT(train), 1,
+     .doc = "token files to train on; weights need not sum to 1"},
+    {"data.validation", CONFIG_SOURCES, AT(validation), 0, .initial = "[]",
+     .doc = "token files to evaluate on; []: none"},
+    {"data.sequence_length", CONFIG_INTEGER, AT(sequence_length), 1, 16777216,
+     .doc = "tokens of a training sequence"},
+    {"data.document_mask", CONFIG_BOOL, AT(document_mask), .initial = "true",
+     .doc = "tokens see their own document only, and positions restart in each"},
+    {"data.verify", CONFIG_ENUM, AT(verify), .names = verify_names, .initial = "auto",
+     .doc =
+         "what is checked when a token file is opened.  all: every byte; seal: all but "
+         "the tokens; auto: all for small files, seal for large ones"},
+    {"data.loader_ahead", CONFIG_INTEGER, AT(loader_ahead), 1, 1024, .initial = "4",
+     .doc = "micro-batches the loader thread prepares ahead"},
+
+    {"train.run_dir", CONFIG_TEXT, AT(run_dir), 1, 4095,
+     .doc = "folder of the run: checkpoints, metrics, resolved configuration"},
+    {"train.steps", CONFIG_INTEGER, AT(steps), 1, 1e9,
+     .doc = "steps of the whole run, resumed parts included"},
+    {"train.batch_sequences", CONFIG_INTEGER, AT(batch_sequences), 0, 1e9, .initial = "0",
+     .doc = "global batch of a step in sequences; exactly one of this and batch_tokens"},
+    {"train.batch_tokens", CONFIG_INTEGER, AT(batch_tokens), 0, 1e12, .initial = "0",
+     .doc = "global batch of a step in tokens, a multiple of data.sequence_length"},
+    {"train.micro_batch", CONFIG_INTEGER, AT(micro_batch), 0, 65536, .zero = "auto",
+     .initial = "auto",
+     .doc = "sequences a rank computes at a time.  auto: about 4096 tokens"},
+    {"train.seed", CONFIG_INTEGER, AT(seed), 0, 1e15, .initial = "1",
+     .doc = "of initial weights and data order"},
+    {"train.threads", CONFIG_INTEGER, AT(threads), 0, 4096, .zero = "auto",
+     .initial = "auto", .doc = "threads of a rank.  auto: the cores it may use"},
+    {"train.device", CONFIG_TEXT, AT(device), 1, 63, .initial = "cpu",
+     .doc = "where to compute"},
+    {"train.eval_interval", CONFIG_INTEGER, AT(eval_interval), 0, 1e9, .initial = "250",
+     .doc = "steps between evaluations; 0: never.  Without data.validation it is 0"},
+    {"train.eval_sequences", CONFIG_INTEGER, AT(eval_sequences), 1, 1e9, .initial = "64",
+     .doc = "sequences of an evaluation"},
+    {"train.max_bad_steps", CONFIG_INTEGER, AT(max_bad_steps), 1, 1e9, .initial = "10",
+     .doc = "steps in a row with a loss or gradient that is not finite before the run "
+            "stops; each is skipped"},
+
+    {"optim.lr", CONFIG_NUMBER, AT(optim.lr), 0, 10, .initial = "3.0e-4",
+     .doc = "peak learning rate of AdamW"},
+    {"optim.beta1", CONFIG_NUMBER, AT(optim.beta1), 0, 0.999999, .initial = "0.9",
+     .doc = "decay of the first moment"},
+    {"optim.beta2", CONFIG_NUMBER, AT(optim.beta2), 0, 0.999999, .initial = "0.95",
+     .doc = "decay of the second moment"},
+    {"optim.eps", CONFIG_NUMBER, AT(optim.eps), 1e-30, 1, .initial = "1.0e-8",
+     .doc = "added to the root of the second moment"},
+    {"optim.weight_decay", CONFIG_NUMBER, AT(optim.weight_decay), 0, 10, .initial = "0.1",
+     .doc = "decoupled weight decay of the matrices"},
+    {"optim.decay_embeddings", CONFIG_BOOL, AT(optim.decay_embeddings), .initial = "true",
+     .doc = "decay token and position embeddings too"},
+    {"optim.decay_norms", CONFIG_BOOL, AT(optim.decay_norms), .initial = "false",
+     .doc = "decay the weights of norms too"},
+    {"optim.decay_biases", CONFIG_BOOL, AT(optim.decay_biases), .initial = "false",
+     .doc = "decay biases too"},
+    {"optim.clip", CONFIG_NUMBER, AT(optim.clip), 0, 1e6, .initial = "1.0",
+     .doc = "largest global norm of the gradient; 0: no clipping"},
+
+    {"schedule.kind", CONFIG_ENUM, AT(schedule.kind), .names = schedule_names,
+     .initial = "cosine", .doc = "how the learning rate goes after warm-up"},
+    {"schedule.warmup_steps", CONFIG_INTEGER, AT(schedule.warmup_steps), 0, 1e9,
+     .initial = "0",
+     .doc = "steps of linear warm-up; step s from 0 gets (s + 1) / steps"},
+    {"schedule.warmup_tokens", CONFIG_INTEGER, AT(warmup_tokens), 0, 1e15, .initial = "0",
+     .doc = "warm-up in tokens, rounded up to whole steps; instead of warmup_steps"},
+    {"schedule.total_steps", CONFIG_INTEGER, AT(schedule.total_steps), 0, 1e9,
+     .zero = "auto", .initial = "auto",
+     .doc = "step at which the floor is reached; beyond train.steps the run ends on the "
+            "way.  auto: train.steps"},
+    {"schedule.decay_steps", CONFIG_INTEGER, AT(schedule.decay_steps), 0, 1e9,
+     .zero = "auto", .initial = "auto",
+     .doc = "wsd: steps of the decay that ends at total_steps.  auto: a fifth of "
+            "total_steps, rounded up; 0 for other kinds"},
+    {"schedule.decay", CONFIG_ENUM, AT(schedule.decay), .names = decay_names,
+     .initial = "linear", .doc = "wsd: shape of the decay, linear or 1 - sqrt"},
+    {"schedule.min_ratio", CONFIG_NUMBER, AT(schedule.min_ratio), 0, 1, .initial = "0.0",
+     .doc = "floor of the learning rate as a share of the peak"},
+
+    {"parallel.dp", CONFIG_INTEGER, AT(dp), 0, 65536, .zero = "auto", .initial = "auto",
+     .doc = "data-parallel ranks.  auto: all ranks"},
+    {"parallel.zero", CONFIG_INTEGER, AT(zero), 0, 1, .initial = "1",
+     .doc = "0: every rank keeps the whole optimizer state; 1: each keeps its share"},
+    {"parallel.bucket_mb", CONFIG_INTEGER, AT(bucket_mb), 1, 4096, .initial = "25",
+     .doc = "MiB of gradients reduced at a time while backward goes on"},
+
+    {"checkpoint.interval", CONFIG_INTEGER, AT(checkpoint_interval), 0, 1e9,
+     .initial = "1000",
+     .doc = "steps between checkpoints; 0: only at the end and on signals"},
+    {"checkpoint.resume", CONFIG_TEXT, AT(resume), 1, 4095, .initial = "auto",
+     .doc = "auto: from the last good checkpoint in run_dir if there is one; never; or "
+            "the path of a checkpoint"},
+
+    {"log.interval", CONFIG_INTEGER, AT(log_interval), 1, 1e9, .initial = "10",
+     .doc = "steps between lines of the log"},
+    {"log.tensorboard", CONFIG_BOOL, AT(tensorboard), .initial = "true",
+     .doc = "write TensorBoard event files into run_dir"},
+};
+
+const int config_n_keys = sizeof config_keys / sizeof *config_keys;
+_Static_assert(sizeof config_keys / sizeof *config_keys <= CONFIG_MAX_KEYS,
+               "CONFIG_MAX_KEYS is too small");
+
+const struct config_key *config_find(const char *name)
+{
+    for (int i = 0; i < config_n_keys; i++)
+        if (strcmp(config_keys[i].name, name) == 0) return &config_keys[i];
+    return NULL;
+}
+
+bool config_is_section(const char *name)
+{
+    const size_t n = strlen(name);
+    for (int i = 0; i < config_n_keys; i++)
+        if (strncmp(config_keys[i].name, name, n) == 0 && config_keys[i].name[n] == '.')
+            return true;
+    return false;
+}

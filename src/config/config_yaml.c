@@ -1,0 +1,289 @@
+/* The reader walks libyaml's events, not its documents: an event tells whether the text used
+ * an anchor, an alias or a tag (all refused: a configuration says what it means in place), and
+ * nothing is built that a hostile file could make large or deep. */
+#include "config/config_impl.h"
+
+#include <string.h>
+#include <yaml.h>
+
+struct reader {
+    struct config *c;
+    yaml_parser_t parser;
+    yaml_event_t event; /* the current one */
+    int override;       /* -1: the file */
+    const char *text;
+    int sections[CONFIG_MAX_KEYS]; /* where the section of key i was begun */
+};
+
+static int place_of(const struct reader *r, size_t line)
+{
+    return r->override >= 0 ? -1 - r->override : (int)line + 1;
+}
+
+static int here(const struct reader *r)
+{
+    return place_of(r, r->event.start_mark.line);
+}
+
+static status_t refuse_syntax(const struct reader *r)
+{
+    const yaml_parser_t *p = &r->parser;
+    size_t line = p->problem_mark.line;
+    if (p->error == YAML_MEMORY_ERROR)
+        return status_set(STATUS_NOMEM, "%s: no memory", r->c->places->name);
+    if (p->error == YAML_READER_ERROR) { /* these come with an offset only */
+        line = 0;
+        for (size_t i = 0; i < p->problem_offset && r->text[i]; i++)
+            line += r->text[i] == '\n';
+    }
+    return config_refuse(r->c, place_of(r, line), "not valid YAML: %s%s%s",
+                         p->context ? p->context : "", p->context ? ", " : "",
+                         p->problem ? p->problem : "unknown error");
+}
+
+static status_t refuse_extras(const struct reader *r)
+{
+    const yaml_event_t *e = &r->event;
+    const yaml_char_t *anchor = NULL, *tag = NULL;
+    if (e->type == YAML_ALIAS_EVENT)
+        return config_refuse(r->c, here(r), "aliases (*name) are not supported");
+    if (e->type == YAML_SCALAR_EVENT) {
+        anchor = e->data.scalar.anchor;
+        tag = e->data.scalar.tag;
+    } else if (e->type == YAML_SEQUENCE_START_EVENT) {
+        anchor = e->data.sequence_start.anchor;
+        tag = e->data.sequence_start.tag;
+    } else if (e->type == YAML_MAPPING_START_EVENT) {
+        anchor = e->data.mapping_start.anchor;
+        tag = e->data.mapping_start.tag;
+    }
+    if (anchor) return config_refuse(r->c, here(r), "anchors (&name) are not supported");
+    if (tag) return config_refuse(r->c, here(r), "tags (!name) are not supported");
+    return STATUS_OK;
+}
+
+static status_t next(struct reader *r)
+{
+    yaml_event_delete(&r->event);
+    if (!yaml_parser_parse(&r->parser, &r->event)) return refuse_syntax(r);
+    return refuse_extras(r);
+}
+
+/* The current event, a scalar; valid until `next`. */
+static struct config_scalar scalar(const struct reader *r)
+{
+    return (struct config_scalar){.text = (const char *)r->event.data.scalar.value,
+                                  .bytes = r->event.data.scalar.length,
+                                  .plain = r->event.data.scalar.style ==
+                                           YAML_PLAIN_SCALAR_STYLE,
+                                  .place = here(r)};
+}
+
+static status_t read_weight(const struct reader *r, const struct config_key *k,
+                            double *weight)
+{
+    const struct config_scalar s = scalar(r);
+    if (s.plain && config_read_number(s.text, weight) && *weight >= 1e-9 &&
+        *weight <= 1e9)
+        return STATUS_OK;
+    return config_refuse(r->c, s.place,
+                         "%s: weight %s is not valid (valid: a number from 1e-09 to "
+                         "1e+09)",
+                         k->name, config_quote(s.text).text);
+}
+
+/* One pair of a source: its key is the current event. */
+static status_t read_source_pair(struct reader *r, const struct config_key *k,
+                                 bool *has_path, double *weight)
+{
+    char name[8] = "";
+    if (r->event.type == YAML_SCALAR_EVENT && scalar(r).bytes < sizeof name)
+        memcpy(name, scalar(r).text, scalar(r).bytes + 1);
+    const bool is_path = strcmp(name, "path") == 0;
+    if (!is_path && strcmp(name, "weight") != 0)
+        return config_refuse(
+            r->c, here(r), "%s: a source has no such key (valid: path, weight)", k->name);
+    if (is_path ? *has_path : *weight > 0)
+        return config_refuse(r->c, here(r), "%s: %s is given twice", k->name, name);
+    TRY(next(r));
+    if (r->event.type != YAML_SCALAR_EVENT)
+        return config_refuse(r->c, here(r), "%s: %s is not a single value", k->name,
+                             name);
+    if (!is_path) return read_weight(r, k, weight);
+    const struct config_scalar s = scalar(r);
+    *has_path = true;
+    return config_add_source(r->c, k, &s, 1);
+}
+
+/* {path: P, weight: W}; its beginning is the current event. */
+static status_t read_source(struct reader *r, const struct config_key *k)
+{
+    const struct config_sources *list = config_field(r->c, k);
+    const int begin = here(r);
+    bool has_path = false;
+    double weight = 0;
+    for (;;) {
+        TRY(next(r));
+        if (r->event.type == YAML_MAPPING_END_EVENT) break;
+        TRY(read_source_pair(r, k, &has_path, &weight));
+    }
+    if (!has_path) return config_refuse(r->c, begin, "%s: a source has no path", k->name);
+    if (weight > 0) list->items[list->n - 1].weight = weight;
+    return STATUS_OK;
+}
+
+static status_t read_source_item(struct reader *r, const struct config_key *k)
+{
+    if (r->event.type == YAML_MAPPING_START_EVENT) return read_source(r, k);
+    if (r->event.type != YAML_SCALAR_EVENT)
+        return config_refuse(r->c, here(r), "%s: a list in a list is not a source",
+                             k->name);
+    const struct config_scalar s = scalar(r);
+    return config_add_source(r->c, k, &s, 1);
+}
+
+static status_t read_sources(struct reader *r, const struct config_key *k, int line)
+{
+    if (r->event.type == YAML_SCALAR_EVENT) {
+        struct config_scalar s = scalar(r);
+        s.place = line;
+        return config_add_source(r->c, k, &s, 1);
+    }
+    if (r->event.type == YAML_MAPPING_START_EVENT) return read_source(r, k);
+    for (;;) {
+        TRY(next(r));
+        if (r->event.type == YAML_SEQUENCE_END_EVENT) return STATUS_OK;
+        TRY(read_source_item(r, k));
+    }
+}
+
+/* Note that `*place` is set at `line`, unless this text has set it already. */
+static status_t claim(const struct reader *r, const char *name, int *place, int line)
+{
+    const bool file = r->override < 0;
+    if (file ? *place > 0 : *place == line) {
+        if (!file) return config_refuse(r->c, line, "%s: is given twice", name);
+        return config_refuse(r->c, line, "%s: is given twice, first in line %d", name,
+                             *place);
+    }
+    *place = line;
+    return STATUS_OK;
+}
+
+static status_t read_key(struct reader *r, const struct config_key *k, int line)
+{
+    TRY(claim(r, k->name, &r->c->places->of[k - config_keys], line));
+    if (k->type == CONFIG_SOURCES) {
+        config_clear(r->c, k);
+        return read_sources(r, k, line);
+    }
+    if (r->event.type != YAML_SCALAR_EVENT) {
+        char valid[CONFIG_VALID_BYTES];
+        config_valid(k, valid);
+        return config_refuse(
+            r->c, line, "%s: a %s is not a single value (valid: %s)", k->name,
+            r->event.type == YAML_MAPPING_START_EVENT ? "mapping" : "list", valid);
+    }
+    struct config_scalar s = scalar(r);
+    s.place = line; /* libyaml marks an empty value at the next token */
+    return config_set(r->c, k, &s);
+}
+
+static status_t refuse_unknown(const struct reader *r, const char *name, int line)
+{
+    char hint[CONFIG_NAME_BYTES + 32];
+    config_suggest(name, hint, sizeof hint);
+    return config_refuse(r->c, line, "%s: unknown key%s", config_word(name).text, hint);
+}
+
+static status_t read_mapping(struct reader *r, const char *prefix);
+
+static status_t read_section(struct reader *r, const char *name, int line)
+{
+    int first = 0;
+    const size_t n = strlen(name);
+    while (strncmp(config_keys[first].name, name, n) != 0 ||
+           config_keys[first].name[n] != '.')
+        first++;
+    TRY(claim(r, name, &r->sections[first], line));
+    const bool empty = r->event.type == YAML_SCALAR_EVENT && scalar(r).bytes == 0;
+    if (empty) return STATUS_OK; /* a section with all its keys commented out */
+    if (r->event.type != YAML_MAPPING_START_EVENT)
+        return config_refuse(r->c, line, "%s: is a section, not a value (valid: %s.KEY)",
+                             name, name);
+    return read_mapping(r, name);
+}
+
+/* Pairs of a section, or of the file with prefix "". */
+static status_t read_mapping(struct reader *r, const char *prefix)
+{
+    for (;;) {
+        TRY(next(r));
+        if (r->event.type == YAML_MAPPING_END_EVENT) return STATUS_OK;
+        const int line = here(r);
+        if (r->event.type != YAML_SCALAR_EVENT)
+            return config_refuse(r->c, line, "a key is a word, not a list or a mapping");
+        char name[4 * CONFIG_NAME_BYTES];
+        snprintf(name, sizeof name, "%s%s%s", prefix, *prefix ? "." : "", scalar(r).text);
+        const struct config_key *k = config_find(name);
+        if (!k && !config_is_section(name)) return refuse_unknown(r, name, line);
+        TRY(next(r));
+        TRY(k ? read_key(r, k, line) : read_section(r, name, line));
+    }
+}
+
+/* The value of an override; the current event is its beginning, or the end of the stream when
+ * nothing is behind the '='. */
+static status_t read_override(struct reader *r, const char *key)
+{
+    const int place = -1 - r->override;
+    const struct config_key *k = config_find(key);
+    if (r->event.type != YAML_STREAM_END_EVENT) {
+        if (k) return read_key(r, k, place);
+        if (config_is_section(key)) return read_section(r, key, place);
+    } else if (k) {
+        const struct config_scalar nothing = {
+            .text = "", .plain = k->type != CONFIG_TEXT, .place = place};
+        TRY(claim(r, k->name, &r->c->places->of[k - config_keys], place));
+        return config_set(r->c, k, &nothing);
+    }
+    return refuse_unknown(r, key, place);
+}
+
+static status_t read_stream(struct reader *r, const char *prefix)
+{
+    TRY(next(r)); /* stream start */
+    TRY(next(r));
+    if (r->event.type == YAML_STREAM_END_EVENT)
+        return *prefix ? read_override(r, prefix) : STATUS_OK;
+    TRY(next(r)); /* what the document is */
+    if (*prefix) {
+        TRY(read_override(r, prefix));
+    } else if (r->event.type == YAML_MAPPING_START_EVENT) {
+        TRY(read_mapping(r, ""));
+    } else if (r->event.type != YAML_SCALAR_EVENT || scalar(r).bytes > 0) {
+        return config_refuse(r->c, here(r),
+                             "is not a mapping of sections (valid: e.g. \"model:\" and "
+                             "indented keys below)");
+    }
+    TRY(next(r)); /* document end */
+    TRY(next(r));
+    if (r->event.type != YAML_STREAM_END_EVENT)
+        return config_refuse(r->c, here(r), "a second document begins; one is read");
+    return STATUS_OK;
+}
+
+status_t config_read(struct config *c, int override, const char *prefix, const char *text,
+                     size_t bytes)
+{
+    struct reader r = {.c = c, .override = override, .text = text};
+    if (!yaml_parser_initialize(&r.parser))
+        return status_set(STATUS_NOMEM, "%s: no memory for the YAML reader",
+                          c->places->name);
+    yaml_parser_set_encoding(&r.parser, YAML_UTF8_ENCODING);
+    yaml_parser_set_input_string(&r.parser, (const unsigned char *)text, bytes);
+    const status_t st = read_stream(&r, prefix);
+    yaml_event_delete(&r.event);
+    yaml_parser_delete(&r.parser);
+    return st;
+}
