@@ -27,7 +27,6 @@ struct batch {
     int32_t
         *doc_start;    /* [N] first row, inside the sequence, that this row may look at */
     int64_t n_targets; /* of all rows, those with target >= 0 */
-    int64_t n_bytes;   /* text bytes the targets stand for; 0 without tokenizer */
 };
 
 struct sampler_options {
@@ -52,6 +51,10 @@ void sampler_destroy(struct sampler **s); /* NULL-safe; nulls */
 int64_t sampler_windows(const struct sampler *s, int source); /* windows of a source */
 int64_t sampler_total_windows(const struct sampler *s);
 const struct token_file *sampler_file(const struct sampler *s, int source);
+
+/* The window that is global sample `index` (>= 0), as a number inside *source; it starts at
+ * token number * T of that file. */
+int64_t sampler_window(const struct sampler *s, int64_t index, int *source);
 
 /* Fill row block `row` (0 <= row < batch->B) of the batch with global sample `index`.
  * Adds to batch->n_targets.  STATUS_DATA when the file turns out to be damaged. */

@@ -1,0 +1,198 @@
+#include "data/sampler.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "core/rng.h"
+#include "data/mixture.h"
+
+struct sampler {
+    int64_t T;
+    uint64_t seed;
+    bool shuffle, document_mask;
+    int n;
+    struct token_file **files; /* [n] */
+    struct mixture *mixture;
+};
+
+/* ---- opening ---------------------------------------------------------------------------- */
+
+static status_t check_length(const struct token_file *f, int64_t T)
+{
+    const int64_t n = token_file_info(f)->n_tokens;
+    if (n > T) return STATUS_OK;
+    return status_set(STATUS_DATA,
+                      "%s: has %lld tokens, a sequence of length %lld needs %lld",
+                      token_file_path(f), (long long)n, (long long)T, (long long)T + 1);
+}
+
+/* One model reads all sources, so they must speak one vocabulary. */
+static status_t check_same(const struct token_file *f, const struct token_file *first)
+{
+    const struct token_file_info *a = token_file_info(first), *b = token_file_info(f);
+    if (a->vocab_size != b->vocab_size)
+        return status_set(
+            STATUS_DATA,
+            "%s has a vocabulary of %lld and %s one of %lld: all sources of "
+            "a run need the same tokenizer",
+            token_file_path(first), (long long)a->vocab_size, token_file_path(f),
+            (long long)b->vocab_size);
+    const bool known = a->tokenizer_sha256[0] && b->tokenizer_sha256[0];
+    if (known && strcmp(a->tokenizer_sha256, b->tokenizer_sha256) != 0)
+        return status_set(STATUS_DATA,
+                          "%s was made with tokenizer %.12s... and %s with %.12s...: all "
+                          "sources of a run need the same tokenizer",
+                          token_file_path(first), a->tokenizer_sha256, token_file_path(f),
+                          b->tokenizer_sha256);
+    return STATUS_OK;
+}
+
+static status_t open_sources(struct sampler *s, const struct sampler_options *o)
+{
+    for (int k = 0; k < o->n_sources; k++) {
+        TRY(token_file_open(&s->files[k], o->sources[k].path, o->check));
+        TRY(check_length(s->files[k], o->T));
+        TRY(check_same(s->files[k], s->files[0]));
+    }
+    return STATUS_OK;
+}
+
+static status_t mix_sources(struct sampler *s, const struct sampler_options *o)
+{
+    double *weights = malloc((size_t)o->n_sources * sizeof *weights);
+    if (!weights)
+        return status_set(STATUS_NOMEM, "no memory for %d data sources", o->n_sources);
+    for (int k = 0; k < o->n_sources; k++) weights[k] = o->sources[k].weight;
+    const status_t st = mixture_create(&s->mixture, weights, o->n_sources);
+    free(weights);
+    return st;
+}
+
+status_t sampler_create(struct sampler **s, const struct sampler_options *o)
+{
+    CHECK(o->T >= 1 && o->n_sources >= 1);
+    *s = NULL;
+    struct sampler *x = calloc(1, sizeof *x);
+    if (x) x->files = calloc((size_t)o->n_sources, sizeof *x->files);
+    if (!x || !x->files) {
+        free(x);
+        return status_set(STATUS_NOMEM, "no memory for %d data sources", o->n_sources);
+    }
+    x->T = o->T;
+    x->seed = o->seed;
+    x->shuffle = o->shuffle;
+    x->document_mask = o->document_mask;
+    x->n = o->n_sources;
+    status_t st = mix_sources(x, o);
+    if (st == STATUS_OK) st = open_sources(x, o);
+    if (st == STATUS_OK)
+        *s = x;
+    else
+        sampler_destroy(&x);
+    return st;
+}
+
+void sampler_destroy(struct sampler **s)
+{
+    if (!*s) return;
+    for (int k = 0; k < (*s)->n; k++) token_file_close(&(*s)->files[k]);
+    free((*s)->files);
+    mixture_destroy(&(*s)->mixture);
+    free(*s);
+    *s = NULL;
+}
+
+const struct token_file *sampler_file(const struct sampler *s, int source)
+{
+    CHECK(source >= 0 && source < s->n);
+    return s->files[source];
+}
+
+int64_t sampler_windows(const struct sampler *s, int source)
+{
+    return (token_file_info(sampler_file(s, source))->n_tokens - 1) / s->T;
+}
+
+int64_t sampler_total_windows(const struct sampler *s)
+{
+    int64_t total = 0;
+    for (int k = 0; k < s->n; k++) total += sampler_windows(s, k);
+    return total;
+}
+
+/* ---- which window ----------------------------------------------------------------------- */
+
+int64_t sampler_window(const struct sampler *s, int64_t index, int *source)
+{
+    int64_t nth = 0;
+    mixture_at(s->mixture, index, source, &nth);
+    const int64_t windows = sampler_windows(s, *source);
+    const int64_t epoch = nth / windows, drawn = nth % windows;
+    if (!s->shuffle) return drawn;
+    /* numbers, not paths: moving the files does not change the order */
+    char name[64];
+    snprintf(name, sizeof name, "%d/%lld", *source, (long long)epoch);
+    const uint64_t key = rng_key(s->seed, "sampler", name);
+    return (int64_t)rng_permute(key, (uint64_t)windows, (uint64_t)drawn);
+}
+
+/* ---- one sequence ----------------------------------------------------------------------- */
+
+static void fill_plain(int64_t T, int32_t *positions, int32_t *doc_start)
+{
+    for (int64_t t = 0; t < T; t++) {
+        positions[t] = (int32_t)t;
+        doc_start[t] = 0;
+    }
+}
+
+/* Walk the documents of the window whose first token is `start`.  targets[t] is token
+ * start + t + 1 of the file. */
+static status_t fill_documents(const struct token_file *f, int64_t start, int64_t T,
+                               int32_t *targets, int32_t *positions, int32_t *doc_start)
+{
+    int64_t document = token_file_document_at(f, start);
+    for (int64_t t = 0; t < T; document++) {
+        int64_t first = 0, end = 0;
+        if (document < token_file_info(f)->n_documents)
+            token_file_document(f, document, &first, &end);
+        const bool known = t > 0 ? first == start + t : first <= start;
+        if (!known || end < first || (t == 0 && end <= start))
+            return status_set(STATUS_DATA,
+                              "%s: is damaged: document %lld has no valid "
+                              "place, it spans tokens %lld to %lld",
+                              token_file_path(f), (long long)document, (long long)first,
+                              (long long)end);
+        const int64_t begin = t; /* 0 for a document that began before the window */
+        for (; t < T && start + t < end; t++) {
+            doc_start[t] = (int32_t)begin;
+            positions[t] = (int32_t)(t - begin);
+        }
+        if (end <= start + T) targets[end - start - 1] = -1;
+    }
+    return STATUS_OK;
+}
+
+status_t sampler_fill(const struct sampler *s, int64_t index, struct batch *b,
+                      int64_t row)
+{
+    const int64_t T = s->T;
+    CHECK(b->T == T && row >= 0 && row < b->B);
+    int source = 0;
+    const int64_t start = sampler_window(s, index, &source) * T;
+    const struct token_file *f = s->files[source];
+    int32_t *tokens = b->tokens + row * T, *targets = b->targets + row * T;
+    int32_t *positions = b->positions + row * T, *doc_start = b->doc_start + row * T;
+
+    TRY(token_file_read(f, start, T, tokens));
+    memcpy(targets, tokens + 1, (size_t)(T - 1) * sizeof *targets);
+    TRY(token_file_read(f, start + T, 1, targets + T - 1));
+    if (s->document_mask)
+        TRY(fill_documents(f, start, T, targets, positions, doc_start));
+    else
+        fill_plain(T, positions, doc_start);
+    for (int64_t t = 0; t < T; t++) b->n_targets += targets[t] >= 0;
+    return STATUS_OK;
+}
