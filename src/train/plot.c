@@ -52,7 +52,7 @@ static int linear_ticks(const struct axis *a, double ticks[MAX_TICKS])
     int n = 0;
     for (double k = ceil(a->low / step - 1e-9); n < MAX_TICKS; k++) {
         if (k * step > a->high + 1e-9 * step) break;
-        ticks[n++] = k * step;
+        ticks[n++] = k * step + 0.0; /* makes 0 of -0 */
     }
     return n;
 }
@@ -138,7 +138,7 @@ static void write_frame(FILE *out, const struct axis *x, const struct axis *y)
                 "<line class=\"grid\" x1=\"%d\" y1=\"%.1f\" x2=\"%d\" y2=\"%.1f\"/>"
                 "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%.6g</text>\n",
                 LEFT, place(y, ticks[i]), RIGHT, place(y, ticks[i]), LEFT - 8,
-                place(y, ticks[i]) + 4, fabs(ticks[i]) < 1e-12 ? 0 : ticks[i]);
+                place(y, ticks[i]) + 4, ticks[i]);
     n = linear_ticks(x, ticks);
     for (int i = 0; i < n; i++)
         if (ticks[i] == floor(ticks[i])) /* there is no half step */

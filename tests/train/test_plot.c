@@ -140,7 +140,7 @@ TEST(ticks_are_round)
     line_of(lines, sizeof lines, "train", 10, 9.3);
     line_of(lines, sizeof lines, "train", 600, 3.7);
     char *svg = picture(run, lines);
-    static const char *const want[] = {">4<", ">5<", ">9<", ">100<", ">600<"};
+    static const char *const want[] = {">4<", ">5<", ">9<", ">0<", ">100<", ">600<"};
     for (size_t i = 0; i < sizeof want / sizeof want[0]; i++)
         assert_non_null(strstr(svg, want[i]));
     assert_null(strstr(svg, ">3.5<"));
