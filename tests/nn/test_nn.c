@@ -1,0 +1,118 @@
+/* The choice of a table, and what the wrappers refuse. */
+#include "measured_nn.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static struct nn *open_nn(struct device **dev, int threads)
+{
+    struct nn *nn = NULL;
+    ASSERT_OK(device_open(dev, "cpu"));
+    ASSERT_OK(nn_create(&nn, *dev, threads, 1 << 20));
+    return nn;
+}
+
+static void close_nn(struct nn **nn, struct device **dev)
+{
+    nn_destroy(nn);
+    assert_null(*nn);
+    assert_int_equal(device_allocated_bytes(*dev), 0);
+    device_close(dev);
+}
+
+TEST(base_can_always_be_forced_and_nonsense_never)
+{
+    struct device *dev = NULL;
+    struct nn *nn = open_nn(&dev, 2);
+    char chosen[16];
+    snprintf(chosen, sizeof chosen, "%s", nn_isa(nn));
+    assert_false(nn_force_isa(nn, "abacus"));
+    assert_string_equal(nn_isa(nn), chosen);
+    assert_true(nn_force_isa(nn, "base"));
+    assert_string_equal(nn_isa(nn), "base");
+    assert_true(nn_force_isa(nn, chosen));
+    assert_string_equal(nn_isa(nn), chosen);
+    assert_int_equal(nn_threads(nn), 2);
+    close_nn(&nn, &dev);
+}
+
+TEST(scratch_is_counted_on_the_device)
+{
+    struct device *dev = NULL;
+    struct nn *nn = open_nn(&dev, 1);
+    assert_int_equal(device_allocated_bytes(dev), 1 << 20);
+    assert_int_equal(nn_scratch_peak_bytes(nn), 0);
+    close_nn(&nn, &dev);
+}
+
+static void short_weights(struct nn *nn)
+{
+    struct tensor y = dirty_2d(4, 3), x = randn_2d(1, 4, 5), w = randn_2d(2, 3, 6);
+    nn_matmul_nt(nn, &y, &x, &w, NN_ASSIGN);
+}
+
+static void short_lse(struct nn *nn)
+{
+    const struct nn_attention a = {.B = 1, .T = 4, .H = 2, .K = 1, .D = 3, .scale = 1};
+    struct tensor y = dirty_2d(4, 6), lse = dirty_2d(1, 4), qkv = randn_2d(1, 4, 12);
+    nn_attention_fwd(nn, &y, &lse, &qkv, &a);
+}
+
+static void document_from_the_future(struct nn *nn)
+{
+    const int32_t start[] = {0, 2, 2, 2};
+    const struct nn_attention a = {
+        .B = 1, .T = 4, .H = 1, .K = 1, .D = 3, .scale = 1, .doc_start = start};
+    struct tensor y = dirty_2d(4, 3), lse = dirty_2d(1, 4), qkv = randn_2d(1, 4, 9);
+    nn_attention_fwd(nn, &y, &lse, &qkv, &a);
+}
+
+static void full_cache(struct nn *nn)
+{
+    const struct nn_attention a = {.B = 1, .T = 4, .H = 1, .K = 1, .D = 3, .scale = 1};
+    struct tensor y = dirty_2d(1, 3), k = dirty_2d(4, 3), v = dirty_2d(4, 3);
+    struct tensor qkv = randn_2d(1, 1, 9);
+    nn_attention_decode(nn, &y, &k, &v, &qkv, 4, &a);
+}
+
+static void target_beyond_vocabulary(struct nn *nn)
+{
+    struct tensor x = randn_2d(1, 2, 3), w = randn_2d(2, 5, 3);
+    struct nn_loss loss = {0};
+    nn_cross_entropy(nn, &loss, NULL, NULL, NULL, &x, &w, (const int32_t[]){1, 5});
+}
+
+static void half_a_gradient(struct nn *nn)
+{
+    struct tensor x = randn_2d(1, 2, 3), w = randn_2d(2, 5, 3), dx = dirty_2d(2, 3);
+    struct nn_loss loss = {0};
+    nn_cross_entropy(nn, &loss, NULL, &dx, NULL, &x, &w, (const int32_t[]){1, 4});
+}
+
+/* In a process of its own, which has one thread: the parent's team does not survive fork. */
+static bool dies(void (*misuse)(struct nn *nn))
+{
+    const pid_t child = fork();
+    if (child == 0) {
+        const int quiet = open("/dev/null", O_WRONLY);
+        dup2(quiet, STDERR_FILENO);
+        struct device *dev = NULL;
+        misuse(open_nn(&dev, 1));
+        _exit(0);
+    }
+    int state = 0;
+    assert_int_equal(waitpid(child, &state, 0), child);
+    return !(WIFEXITED(state) && WEXITSTATUS(state) == 0);
+}
+
+TEST(misuse_dies)
+{
+    assert_true(dies(short_weights));
+    assert_true(dies(short_lse));
+    assert_true(dies(document_from_the_future));
+    assert_true(dies(full_cache));
+    assert_true(dies(target_beyond_vocabulary));
+    assert_true(dies(half_a_gradient));
+}
