@@ -82,3 +82,19 @@ TEST(bias_bwd_does_not_depend_on_threads_or_instruction_set)
     struct tensor first = {0};
     each_nn(same_as_first, &first);
 }
+
+/* db ends inside a cache line, and so inside a thread's stripe */
+static void stays_inside(struct nn *nn, void *arg)
+{
+    (void)arg;
+    const struct tensor dy = randn_2d(1, 9, 7), before = randn_1d(2, 64);
+    struct tensor after = copy_of(&before), db = tensor_1d(after.data, DTYPE_F32, 7);
+    nn_bias_bwd(nn, &db, &dy);
+    for (int64_t i = 0; i < 64; i++)
+        assert_true((tensor_f32(&after)[i] != tensor_f32(&before)[i]) == (i < 7));
+}
+
+TEST(bias_bwd_writes_only_its_columns)
+{
+    each_nn(stays_inside, NULL);
+}
