@@ -161,8 +161,8 @@ static status_t fill_documents(const struct token_file *f, int64_t start, int64_
         const bool known = t > 0 ? first == start + t : first <= start;
         if (!known || end < first || (t == 0 && end <= start))
             return status_set(STATUS_DATA,
-                              "%s: is damaged: document %lld has no valid "
-                              "place, it spans tokens %lld to %lld",
+                              "%s: document %lld spans tokens %lld to %lld now: the file "
+                              "was changed while in use",
                               token_file_path(f), (long long)document, (long long)first,
                               (long long)end);
         const int64_t begin = t; /* 0 for a document that began before the window */

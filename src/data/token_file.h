@@ -32,8 +32,8 @@ struct token_file_info {
 
 /* How much of the file to check against its hashes when opening. */
 enum token_file_check {
-    TOKEN_FILE_CHECK_SEAL, /* seal, sizes, document offsets' ends, ids of a sample */
-    TOKEN_FILE_CHECK_ALL   /* and every byte, every offset and every id */
+    TOKEN_FILE_CHECK_SEAL, /* seal, sizes, all of /documents, ids of a sample */
+    TOKEN_FILE_CHECK_ALL   /* and the hash and every id of /tokens */
 };
 
 /* STATUS_DATA names what is wrong with the file; STATUS_IO.  Local.  Close it with _close. */
@@ -50,9 +50,7 @@ const char *token_file_sources(const struct token_file *f); /* JSON text */
 MUST_USE status_t token_file_read(const struct token_file *f, int64_t start, int64_t n,
                                   int32_t *ids);
 
-/* The document that holds token `at`, and the token range [*first, *end) of a document.  On a
- * file that was opened without CHECK_ALL and has damaged offsets both are arbitrary, but the
- * document exists. */
+/* The document that holds token `at`, and the token range [*first, *end) of a document. */
 int64_t token_file_document_at(const struct token_file *f, int64_t at);
 void token_file_document(const struct token_file *f, int64_t document, int64_t *first,
                          int64_t *end);
