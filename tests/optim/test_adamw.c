@@ -1,0 +1,167 @@
+/* AdamW over a table of parameters against plain loops in double. */
+#include "harness/harness.h"
+
+#include <math.h>
+
+#include "core/rng.h"
+#include "optim/optim.h"
+
+enum { N_PARAMS = 7, N = 96 };
+
+/* Kinds in an order that makes runs of one and of several; gaps behind some, as alignment
+ * makes them. */
+static struct param params[N_PARAMS] = {
+    {.kind = PARAM_EMBEDDING, .offset = 0, .n = 20},
+    {.kind = PARAM_NORM, .offset = 20, .n = 5},
+    {.kind = PARAM_MATRIX, .offset = 32, .n = 16},
+    {.kind = PARAM_MATRIX, .offset = 48, .n = 7},
+    {.kind = PARAM_BIAS, .offset = 55, .n = 3},
+    {.kind = PARAM_NORM, .offset = 64, .n = 2},
+    {.kind = PARAM_MATRIX, .offset = 72, .n = 20},
+};
+static const struct param_table table = {
+    .params = params, .n_params = N_PARAMS, .n_elements = N};
+
+static const struct optim_options options = {
+    .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1};
+
+struct state {
+    float w[N], m[N], v[N], grad[N];
+};
+
+/* Index of the parameter that holds element i, -1 in a gap. */
+static int owner(int64_t i)
+{
+    for (int k = 0; k < N_PARAMS; k++)
+        if (i >= params[k].offset && i < params[k].offset + params[k].n) return k;
+    return -1;
+}
+
+static void fill(struct state *s)
+{
+    float x[4 * N];
+    rng_normal(7, 0, x, 4 * N);
+    for (int64_t i = 0; i < N; i++) {
+        const float real = owner(i) >= 0 ? 1.0f : 0.0f;
+        s->w[i] = real * x[i];
+        s->m[i] = real * 0.1f * x[N + i];
+        s->v[i] = real * 0.01f * x[2 * N + i] * x[2 * N + i];
+        s->grad[i] = real * x[3 * N + i];
+    }
+}
+
+static struct device *dev;
+
+static struct nn *open_nn(void)
+{
+    struct nn *nn = NULL;
+    ASSERT_OK(device_open(&dev, "cpu"));
+    ASSERT_OK(nn_create(&nn, dev, 2, 0));
+    return nn;
+}
+
+static void close_nn(struct nn **nn)
+{
+    nn_destroy(nn);
+    device_close(&dev);
+}
+
+static void reference(struct state *s, const struct optim_options *o, int64_t start,
+                      int64_t n, int64_t t, double lr, double grad_scale)
+{
+    for (int64_t i = start; i < start + n; i++) {
+        if (owner(i) < 0) continue;
+        const enum param_kind kind = params[owner(i)].kind;
+        const bool decays = kind == PARAM_MATRIX ||
+                            (kind == PARAM_EMBEDDING && o->decay_embeddings) ||
+                            (kind == PARAM_NORM && o->decay_norms) ||
+                            (kind == PARAM_BIAS && o->decay_biases);
+        const double g = grad_scale * (double)s->grad[i];
+        const double m = o->beta1 * (double)s->m[i] + (1 - o->beta1) * g;
+        const double v = o->beta2 * (double)s->v[i] + (1 - o->beta2) * g * g;
+        const double m_hat = m / (1 - pow(o->beta1, (double)t));
+        const double v_hat = v / (1 - pow(o->beta2, (double)t));
+        const double w = (double)s->w[i];
+        s->w[i] = (float)(w - lr * (m_hat / (sqrt(v_hat) + o->eps) +
+                                    (decays ? o->weight_decay : 0) * w));
+        s->m[i] = (float)m;
+        s->v[i] = (float)v;
+    }
+}
+
+static void assert_equal(const struct state *got, const struct state *want)
+{
+    for (int64_t i = 0; i < N; i++) {
+        const double tolerance = 1e-5 * (fabs((double)want->w[i]) + 1e-2);
+        if (!(fabs((double)got->w[i] - (double)want->w[i]) <= tolerance))
+            fail_msg("w[%d]: got %.9g, want %.9g", (int)i, (double)got->w[i],
+                     (double)want->w[i]);
+    }
+    assert_true(nmse(got->m, want->m, N) < 1e-12);
+    assert_true(nmse(got->v, want->v, N) < 1e-12);
+}
+
+/* One step on [start, start + n) of both, with the pointers of the range. */
+static void compare(struct nn *nn, const struct optim_options *o, int64_t start,
+                    int64_t n, int64_t t)
+{
+    struct state got, want;
+    fill(&got);
+    want = got;
+    optim_adamw(nn, o, &table, start, n, got.w + start, got.m + start, got.v + start,
+                got.grad + start, t, 3e-2, 0.5);
+    reference(&want, o, start, n, t, 3e-2, 0.5);
+    assert_equal(&got, &want);
+}
+
+TEST(every_combination_of_decay_rules_equals_plain_loops)
+{
+    struct nn *nn = open_nn();
+    for (int rules = 0; rules < 8; rules++) {
+        struct optim_options o = options;
+        o.decay_embeddings = rules & 1;
+        o.decay_norms = rules & 2;
+        o.decay_biases = rules & 4;
+        compare(nn, &o, 0, N, 1);
+        compare(nn, &o, 0, N, 1000);
+    }
+    close_nn(&nn);
+}
+
+TEST(ranges_that_cut_parameters_equal_plain_loops)
+{
+    struct optim_options o = options;
+    o.decay_embeddings = true;
+    struct nn *nn = open_nn();
+    for (int64_t start = 0; start < N; start++)
+        for (int64_t n = 0; n <= N - start; n++) compare(nn, &o, start, n, 3);
+    close_nn(&nn);
+}
+
+TEST(two_halves_are_bitwise_the_whole)
+{
+    struct nn *nn = open_nn();
+    struct state whole, halves;
+    fill(&whole);
+    halves = whole;
+    optim_adamw(nn, &options, &table, 0, N, whole.w, whole.m, whole.v, whole.grad, 2, 0.1,
+                1);
+    optim_adamw(nn, &options, &table, 0, 37, halves.w, halves.m, halves.v, halves.grad, 2,
+                0.1, 1);
+    optim_adamw(nn, &options, &table, 37, N - 37, halves.w + 37, halves.m + 37,
+                halves.v + 37, halves.grad + 37, 2, 0.1, 1);
+    close_nn(&nn);
+    assert_memory_equal(&whole, &halves, sizeof whole);
+}
+
+TEST(gaps_stay_zero)
+{
+    struct state s;
+    fill(&s);
+    struct nn *nn = open_nn();
+    for (int64_t t = 1; t <= 3; t++)
+        optim_adamw(nn, &options, &table, 0, N, s.w, s.m, s.v, s.grad, t, 0.1, 1);
+    close_nn(&nn);
+    for (int64_t i = 0; i < N; i++)
+        if (owner(i) < 0) assert_true(s.w[i] == 0 && s.m[i] == 0 && s.v[i] == 0);
+}
