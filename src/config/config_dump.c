@@ -1,6 +1,7 @@
 #include "config/config_impl.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,6 +12,10 @@ enum { NUMBER_BYTES = 40 };
 static void format_number(double x, char out[NUMBER_BYTES])
 {
     char digits[32];
+    if (x == trunc(x) && fabs(x) < 1e15) {
+        snprintf(out, NUMBER_BYTES, "%.1f", x);
+        return;
+    }
     for (int precision = 1; precision <= 17; precision++) {
         snprintf(digits, sizeof digits, "%.*g", precision, x);
         if (strtod(digits, NULL) == x) break;
