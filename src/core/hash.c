@@ -67,3 +67,25 @@ status_t hash_sha256_file(const char *path, char hex[HASH_SHA256_HEX])
     to_hex(digest, hex);
     return STATUS_OK;
 }
+
+struct hash_sha256_stream *hash_sha256_stream_create(void)
+{
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    if (!ctx || !EVP_DigestInit_ex(ctx, EVP_sha256(), NULL)) die("SHA-256 failed");
+    return (struct hash_sha256_stream *)ctx;
+}
+
+void hash_sha256_stream_update(struct hash_sha256_stream *h, const void *data,
+                               size_t bytes)
+{
+    if (!EVP_DigestUpdate((EVP_MD_CTX *)h, data, bytes)) die("SHA-256 failed");
+}
+
+void hash_sha256_stream_finish(struct hash_sha256_stream **h, char hex[HASH_SHA256_HEX])
+{
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    if (!EVP_DigestFinal_ex((EVP_MD_CTX *)*h, digest, NULL)) die("SHA-256 failed");
+    if (hex) to_hex(digest, hex);
+    EVP_MD_CTX_free((EVP_MD_CTX *)*h);
+    *h = NULL;
+}

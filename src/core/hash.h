@@ -18,3 +18,10 @@ enum { HASH_SHA256_HEX = 65 }; /* 64 hex digits and the final zero */
 /* Lower-case hex SHA-256 of a block of memory, or of a whole file.  STATUS_IO. */
 void hash_sha256(const void *data, size_t bytes, char hex[HASH_SHA256_HEX]);
 MUST_USE status_t hash_sha256_file(const char *path, char hex[HASH_SHA256_HEX]);
+
+struct hash_sha256_stream; /* SHA-256 of pieces in order */
+struct hash_sha256_stream *hash_sha256_stream_create(void); /* dies when out of memory */
+void hash_sha256_stream_update(struct hash_sha256_stream *h, const void *data,
+                               size_t bytes);
+/* The digest of what went in; destroys and nulls.  `hex` may be NULL. */
+void hash_sha256_stream_finish(struct hash_sha256_stream **h, char hex[HASH_SHA256_HEX]);
