@@ -1,14 +1,19 @@
 /* tokenizer - byte-level BPE: text to ids and back, and training one from text.
  *
  * Reads and writes the Hugging Face `tokenizer.json` form.  What is implemented: model BPE
- * (without dropout, unk, prefixes, byte_fallback), ByteLevel pre-tokenizer with the GPT-2
- * pattern, a Split by one regular expression in front of it, Digits, Sequence of those; added
- * tokens; ByteLevel decoder.  Anything else is refused by name.
+ * (without dropout, prefixes, byte_fallback; unk_token only where it cannot matter), ByteLevel
+ * pre-tokenizer with the GPT-2 pattern or none, Split by a regular expression and Digits in
+ * front of it, Sequence of those; added tokens; ByteLevel decoder.  Anything else is refused by
+ * name.  The post-processor, truncation and padding are not applied: encoding gives the ids of
+ * Hugging Face's encode(text, add_special_tokens=False).
  *
  * Algorithm: pre-tokenize, then merge pairs in rank order inside each piece (Sennrich et al.
  * 2016, arXiv:1508.07909; bytes as base symbols: Radford et al. 2019, section 2.2).
  *
- * Any bytes can be encoded, valid UTF-8 or not, and decode gives the same bytes back. */
+ * Any bytes can be encoded and decode gives the same bytes back.  A byte that does not begin a
+ * well-formed UTF-8 sequence is a piece of its own, and ends the text in front of it.  The two
+ * exceptions come with the file: a byte that has no token is STATUS_DATA, and what a Split of
+ * behaviour "Removed" finds between its matches is dropped, as the file asks. */
 #pragma once
 
 #include <stdint.h>
@@ -46,15 +51,23 @@ struct token_list {
     int32_t *ids;
     int64_t n, capacity;
 };
+MUST_USE status_t token_list_append(struct token_list *l, const int32_t *ids,
+                                    int64_t n); /* STATUS_NOMEM */
 void token_list_release(struct token_list *l);
 
 /* Append the ids of `text` to *out.  encode uses `scratch` memory of its own thread, so one
- * encoder a thread; the tokenizer itself is shared.  STATUS_NOMEM. */
+ * encoder a thread; the tokenizer itself is shared.  STATUS_NOMEM; STATUS_DATA for a byte
+ * without a token, or a pattern that takes too many steps. */
 struct encoder;
 MUST_USE status_t encoder_create(struct encoder **e, const struct tokenizer *t);
 void encoder_destroy(struct encoder **e);
 MUST_USE status_t encoder_encode(struct encoder *e, const char *text, size_t bytes,
                                  struct token_list *out);
+
+/* A place at or behind `from` where `text` may be cut so that the ids of the two parts are
+ * together the ids of the whole; `bytes` when there is none or it cannot be proved. */
+size_t tokenizer_cut(const struct tokenizer *t, const char *text, size_t bytes,
+                     size_t from);
 
 /* The bytes of ids[0..n), with a final zero that *bytes does not count.  Caller frees. */
 MUST_USE status_t tokenizer_decode(const struct tokenizer *t, const int32_t *ids,
@@ -66,13 +79,16 @@ struct text_reader; /* data/text.h */
 
 struct tokenizer_train_options {
     int64_t vocab_size;         /* including 256 bytes and the special tokens */
-    int64_t min_count;          /* pairs seen less often are not merged (2) */
+    int64_t min_count;          /* pairs seen less often are not merged; 0: 2 */
     const char *const *special; /* e.g. {"<|endoftext|>"}, get the first ids */
     int n_special;
     int n_threads;
 };
 
-/* Train on all documents of `text` and write tokenizer.json to `path` (file_replace).  The
- * result does not depend on n_threads.  STATUS_DATA, STATUS_IO, STATUS_NOMEM. */
+/* Train on all documents of `text` and write tokenizer.json to `path` (file_replace).  Words
+ * are the pieces of the GPT-2 pattern; those longer than 512 bytes are left out.  Tokens: the
+ * special ones, the 256 bytes in the order of their characters, then the merges; fewer than
+ * vocab_size when the text has no more pairs to merge.  The result does not depend on
+ * n_threads.  STATUS_USAGE (vocab_size, special), STATUS_DATA, STATUS_IO, STATUS_NOMEM. */
 MUST_USE status_t tokenizer_train(struct text_reader *text, const char *path,
                                   const struct tokenizer_train_options *o);

@@ -1,0 +1,114 @@
+#include "data/tokenizer_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct encoder {
+    const struct tokenizer *tokenizer;
+    struct matcher matcher;
+    struct bpe bpe;
+    struct token_list *out; /* during encoder_encode */
+};
+
+status_t encoder_create(struct encoder **out, const struct tokenizer *t)
+{
+    *out = NULL;
+    struct encoder *e = calloc(1, sizeof *e);
+    if (!e) return status_set(STATUS_NOMEM, "no memory for an encoder");
+    e->tokenizer = t;
+    status_t st = matcher_init(&e->matcher);
+    if (st == STATUS_OK) st = bpe_init(&e->bpe, t);
+    if (st != STATUS_OK) encoder_destroy(&e);
+    *out = e;
+    return st;
+}
+
+void encoder_destroy(struct encoder **e)
+{
+    if (!*e) return;
+    matcher_release(&(*e)->matcher);
+    bpe_release(&(*e)->bpe);
+    free(*e);
+    *e = NULL;
+}
+
+static status_t encode_piece(void *context, const char *piece, size_t bytes)
+{
+    struct encoder *e = context;
+    return bpe_encode(&e->bpe, piece, bytes, e->out);
+}
+
+/* Text without added tokens: well-formed stretches by the stages, each other byte alone. */
+static status_t encode_plain(struct encoder *e, const char *text, size_t bytes)
+{
+    const struct tokenizer *t = e->tokenizer;
+    while (bytes > 0) {
+        const size_t n = utf8_prefix(text, bytes);
+        TRY(pretokenize(t->stages, t->n_stages, &e->matcher, text, n, encode_piece, e));
+        if (n == bytes) break;
+        TRY(encode_piece(e, text + n, 1));
+        text += n + 1;
+        bytes -= n + 1;
+    }
+    return STATUS_OK;
+}
+
+/* Added tokens of `level` and further, then what is between them. */
+static status_t encode_level(struct encoder *e, int level, const char *text, size_t bytes)
+{
+    if (level == 2) return encode_plain(e, text, bytes);
+    const struct trie *added = &e->tokenizer->added[level];
+    size_t done = 0, start, length;
+    int32_t id;
+    while (added->n > 0 && trie_find(added, text, bytes, done, &start, &length, &id)) {
+        TRY(encode_level(e, level + 1, text + done, start - done));
+        TRY(token_list_reserve(e->out, 1));
+        e->out->ids[e->out->n++] = id;
+        done = start + length;
+    }
+    return encode_level(e, level + 1, text + done, bytes - done);
+}
+
+status_t encoder_encode(struct encoder *e, const char *text, size_t bytes,
+                        struct token_list *out)
+{
+    if (bytes == 0) return STATUS_OK;
+    e->out = out;
+    return encode_level(e, 0, text, bytes);
+}
+
+size_t tokenizer_cut(const struct tokenizer *t, const char *text, size_t bytes,
+                     size_t from)
+{
+    if (!t->can_cut) return bytes;
+    for (size_t at = from > 0 ? from : 1; at < bytes; at++)
+        if (pretokenize_can_cut(text, at)) return at;
+    return bytes;
+}
+
+status_t tokenizer_decode(const struct tokenizer *t, const int32_t *ids, int64_t n,
+                          char **text, size_t *bytes)
+{
+    *text = NULL;
+    *bytes = 0;
+    size_t total = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (ids[i] < 0 || ids[i] >= t->vocab_size)
+            return status_set(STATUS_DATA, "token id %d, valid: 0 to %lld", (int)ids[i],
+                              (long long)t->vocab_size - 1);
+        total += t->tokens[ids[i]].bytes;
+    }
+    char *out = malloc(total + 1);
+    if (!out) return status_set(STATUS_NOMEM, "no memory for %zu bytes of text", total);
+    size_t at = 0;
+    for (int64_t i = 0; i < n; i++) {
+        size_t length;
+        const char *token = tokenizer_bytes(t, ids[i], &length);
+        memcpy(out + at, token, length);
+        at += length;
+    }
+    out[at] = '\0';
+    *text = out;
+    *bytes = total;
+    return STATUS_OK;
+}
