@@ -1,6 +1,7 @@
 #include "cli/options.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 
 #include "core/log.h"
@@ -26,6 +27,12 @@ status_t option_double(const char *option, const char *text, double *value)
     if (errno || end == text || *end)
         return status_set(STATUS_USAGE, "%s: %s is not a number", option, text);
     return STATUS_OK;
+}
+
+int64_t option_cores(void)
+{
+    cpu_set_t cores;
+    return sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
 }
 
 int cli_exit(status_t st, const struct comm *world)

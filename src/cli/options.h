@@ -11,6 +11,9 @@ MUST_USE status_t option_int(const char *option, const char *text, int64_t min,
                              int64_t max, int64_t *value);
 MUST_USE status_t option_double(const char *option, const char *text, double *value);
 
+/* The processor cores this process may use: the default of --threads. */
+int64_t option_cores(void);
+
 /* Print the sentence of a failed status as an error (on rank 0 if `world` is not NULL) and
  * return its exit code; 0 and silence for STATUS_OK. */
 int cli_exit(status_t st, const struct comm *world);
