@@ -27,7 +27,11 @@ if ! command -v dpkg-query >/dev/null; then
     exit 0
 fi
 
-installed() { dpkg-query -W -f '${db:Status-Abbrev}${Package}\n' "$@" 2>/dev/null | sed -n 's/^ii //p'; }
+# dpkg-query fails when it does not know one of them
+installed() {
+    { dpkg-query -W -f '${db:Status-Abbrev}${Package}\n' "$@" 2>/dev/null || true; } |
+        sed -n 's/^ii //p'
+}
 
 missing=()
 have=" $(installed "${packages[@]}" | tr '\n' ' ') "
