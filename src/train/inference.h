@@ -10,9 +10,9 @@ struct inference_options {
     const char *path; /* a checkpoint, or a run folder: its newest one */
     int n_threads;
     int64_t max_B; /* sequences at a time */
-    int64_t
-        decode_tokens; /* > 0: room to decode one sequence of so many tokens instead of
-                              computing losses */
+    bool
+        decode; /* room to decode max_B sequences of the model's max_positions tokens, instead
+                    of for losses */
 };
 
 struct inference {

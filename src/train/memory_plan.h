@@ -4,6 +4,7 @@
 #include <stddef.h>
 
 #include "config/config.h"
+#include "data/loader.h"
 #include "device/device.h"
 #include "model/model.h"
 #include "parallel/comm/comm.h"
@@ -39,6 +40,6 @@ int64_t memory_peak_rss_bytes(void);
 /* What the plan was made from, for whoever carries it out. */
 struct model_options memory_plan_model_options(const struct config *c,
                                                const struct param_table *params);
-struct loader_options;
+int64_t memory_plan_bucket_elements(const struct config *c);
 struct loader_options memory_plan_loader_options(const struct config *c,
                                                  const struct comm *data_parallel);

@@ -1,0 +1,181 @@
+#include "train/memory_plan.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "core/log.h"
+#include "data/loader.h"
+#include "parallel/dp/dp.h"
+#include "parallel/zero/zero.h"
+#include "train/inputs.h"
+
+struct model_options memory_plan_model_options(const struct config *c,
+                                               const struct param_table *params)
+{
+    return (struct model_options){.arch = &c->arch,
+                                  .params = params,
+                                  .max_B = c->micro_batch,
+                                  .T = c->sequence_length,
+                                  .recompute = c->recompute == CONFIG_RECOMPUTE_FULL
+                                                   ? MODEL_RECOMPUTE_FULL
+                                                   : MODEL_RECOMPUTE_NONE};
+}
+
+struct loader_options memory_plan_loader_options(const struct config *c,
+                                                 const struct comm *data_parallel)
+{
+    return (struct loader_options){.global_batch = config_global_batch(c),
+                                   .micro_batch = c->micro_batch,
+                                   .T = c->sequence_length,
+                                   .rank = comm_rank(data_parallel),
+                                   .size = comm_size(data_parallel),
+                                   .ahead = (int)c->loader_ahead};
+}
+
+int64_t memory_plan_bucket_elements(const struct config *c)
+{
+    return (c->bucket_mb << 20) / (int64_t)sizeof(float);
+}
+
+/* Staging of the reductions and moments of the updated ranges: made on measuring arenas. */
+static status_t measure_state(struct memory_plan *p, const struct config *c,
+                              struct comm *data_parallel)
+{
+    struct arena staging = arena_measure(), moments = arena_measure();
+    struct dp *dp = NULL;
+    struct zero *zero = NULL;
+    status_t st =
+        dp_create(&dp, data_parallel, p->padded_elements, memory_plan_bucket_elements(c),
+                  zero_reduction((int)c->zero), &staging);
+    if (st == STATUS_OK) st = zero_create(&zero, dp, NULL, &moments);
+    p->communication = staging.peak_bytes;
+    p->optimizer = moments.peak_bytes;
+    zero_destroy(&zero);
+    dp_destroy(&dp);
+    return st;
+}
+
+status_t memory_plan_make(struct memory_plan *p, const struct config *c,
+                          const struct param_table *params, struct device *dev,
+                          struct comm *data_parallel, int n_threads)
+{
+    const struct model_options mo = memory_plan_model_options(c, params);
+    const struct loader_options lo = memory_plan_loader_options(c, data_parallel);
+    struct model_needs needs;
+    struct arena inputs = arena_measure();
+    *p = (struct memory_plan){0};
+    p->padded_elements = dp_padded_elements(params->n_elements, comm_size(data_parallel));
+    p->weights = arena_align((size_t)p->padded_elements * sizeof(float));
+    p->gradients = p->weights;
+    TRY(measure_state(p, c, data_parallel));
+    TRY(model_measure(&mo, dev, n_threads, true, &needs));
+    inputs_take(&inputs, dev, mo.max_B, mo.T);
+    p->activations = arena_align(needs.activation_bytes);
+    p->scratch = arena_align(needs.scratch_bytes);
+    p->inputs = inputs.peak_bytes;
+    p->batches = loader_bytes(&lo);
+    return STATUS_OK;
+}
+
+size_t memory_plan_device_bytes(const struct memory_plan *p)
+{
+    return p->weights + p->gradients + p->optimizer + p->communication + p->activations +
+           p->inputs + p->scratch;
+}
+
+size_t memory_plan_total_bytes(const struct memory_plan *p)
+{
+    return memory_plan_device_bytes(p) + p->batches;
+}
+
+void memory_plan_print(const struct memory_plan *p, int n_ranks)
+{
+    const struct {
+        const char *what;
+        size_t bytes;
+    } parts[] = {
+        {"weights", p->weights},         {"gradients", p->gradients},
+        {"optimizer", p->optimizer},     {"communication", p->communication},
+        {"activations", p->activations}, {"inputs", p->inputs},
+        {"scratch", p->scratch},         {"batches ahead", p->batches},
+    };
+    log_info("memory of a rank, bytes:");
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        log_info("  %-14s %15zu", parts[i].what, parts[i].bytes);
+    log_info("  %-14s %15zu on each of %d ranks", "sum", memory_plan_total_bytes(p),
+             n_ranks);
+}
+
+/* The number in `file` behind `key` (or at its start if key is ""), times `unit`; -1 if there
+ * is none. */
+static int64_t number_in(const char *file, const char *key, int64_t unit)
+{
+    char line[256];
+    int64_t value = -1;
+    FILE *f = fopen(file, "r");
+    if (!f) return -1;
+    while (value < 0 && fgets(line, sizeof line, f)) {
+        char *end;
+        if (strncmp(line, key, strlen(key)) != 0) continue;
+        const long long n = strtoll(line + strlen(key), &end, 10);
+        if (end != line + strlen(key)) value = n * unit;
+    }
+    fclose(f);
+    return value;
+}
+
+/* What this host can still give: free memory, or less in a container. */
+static int64_t available_bytes(void)
+{
+    int64_t free_bytes = number_in("/proc/meminfo", "MemAvailable:", 1024);
+    const int64_t limit = number_in("/sys/fs/cgroup/memory.max", "", 1);
+    const int64_t used = number_in("/sys/fs/cgroup/memory.current", "", 1);
+    if (limit >= 0 && used >= 0 && (free_bytes < 0 || limit - used < free_bytes))
+        free_bytes = limit - used;
+    return free_bytes;
+}
+
+status_t memory_plan_check(const struct memory_plan *p, struct comm *world)
+{
+    struct note {
+        char host[64];
+        size_t bytes;
+    } mine = {.bytes = memory_plan_total_bytes(p)};
+    gethostname(mine.host, sizeof mine.host - 1);
+    const int size = comm_size(world);
+    struct note *all = malloc((size_t)size * sizeof *all);
+    status_t st =
+        all ? STATUS_OK : status_set(STATUS_NOMEM, "no memory to compare plans");
+    st = comm_agree(world, st);
+    if (st == STATUS_OK) {
+        comm_gather_all(world, &mine, sizeof mine, all);
+        size_t sum = 0;
+        int ranks = 0;
+        for (int r = 0; r < size; r++) {
+            if (strcmp(all[r].host, mine.host) != 0) continue;
+            sum += all[r].bytes;
+            ranks++;
+        }
+        const int64_t available = available_bytes();
+        if (available >= 0 && sum > (size_t)available)
+            st = status_set(
+                STATUS_NOMEM,
+                "host %s: %d ranks need %.2f GB, %.2f GB are free; lower "
+                "train.micro_batch, set model.recompute: full, parallel.zero: 1, or "
+                "use more hosts",
+                mine.host, ranks, (double)sum * 1e-9, (double)available * 1e-9);
+        st = comm_agree(world, st);
+    }
+    free(all);
+    return st;
+}
+
+int64_t memory_peak_rss_bytes(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (int64_t)usage.ru_maxrss * 1024;
+}

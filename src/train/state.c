@@ -1,0 +1,229 @@
+/* A trainer's state to and from checkpoints. */
+#include <hdf5.h>
+#include <jansson.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "core/file.h"
+#include "core/log.h"
+#include "train/trainer.h"
+
+/* ---- save ---------------------------------------------------------------------------------- */
+
+/* JSON of libraries and host: what a later reader needs to know to reproduce a number. */
+static char *describe_versions(const struct trainer *t)
+{
+    char host[256] = "?", hdf5[32];
+    unsigned major = 0, minor = 0, release = 0;
+    gethostname(host, sizeof host - 1);
+    H5get_libversion(&major, &minor, &release);
+    snprintf(hdf5, sizeof hdf5, "%u.%u.%u", major, minor, release);
+    json_t *o =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i}", "yoke", YOKE_VERSION, "compiler",
+                  YOKE_COMPILER, "hdf5", hdf5, "isa", nn_isa(t->nn), "host", host,
+                  "ranks", comm_size(t->world), "threads", t->n_threads);
+    char *text = o ? json_dumps(o, JSON_SORT_KEYS) : NULL;
+    json_decref(o);
+    return text;
+}
+
+static json_t *describe_files(const struct sampler *s, int n)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < n; i++) {
+        const struct token_file *f = sampler_file(s, i);
+        const struct token_file_info *info = token_file_info(f);
+        json_array_append_new(list,
+                              json_pack("{s:s, s:I, s:s}", "path", token_file_path(f),
+                                        "tokens", (json_int_t)info->n_tokens,
+                                        "tokenizer_sha256", info->tokenizer_sha256));
+    }
+    return list;
+}
+
+static char *describe_data(const struct trainer *t)
+{
+    json_t *o = json_object();
+    json_object_set_new(o, "train", describe_files(t->train_data, t->config->train.n));
+    if (t->validation_data)
+        json_object_set_new(o, "validation",
+                            describe_files(t->validation_data, t->config->validation.n));
+    char *text = o ? json_dumps(o, JSON_SORT_KEYS) : NULL;
+    json_decref(o);
+    return text;
+}
+
+static status_t make_meta(const struct trainer *t, struct checkpoint_meta *m)
+{
+    *m = (struct checkpoint_meta){.step = t->progress.step,
+                                  .next_sample = t->progress.next_sample,
+                                  .tokens = t->progress.tokens,
+                                  .skipped_steps = t->progress.skipped,
+                                  .seed = (uint64_t)t->config->seed,
+                                  .versions = describe_versions(t),
+                                  .data = describe_data(t)};
+    TRY(config_dump(t->config, &m->config));
+    if (m->versions && m->data) return STATUS_OK;
+    return status_set(STATUS_NOMEM, "no memory to describe the checkpoint");
+}
+
+status_t trainer_save(struct trainer *t)
+{
+    struct checkpoint_meta meta = {0};
+    const int64_t n = zero_n_owned(t->zero);
+    struct checkpoint_range *ranges = malloc((size_t)(n + 1) * sizeof *ranges);
+    status_t st = ranges ? make_meta(t, &meta)
+                         : status_set(STATUS_NOMEM, "no memory for the list of ranges");
+    st = comm_agree(t->world, st);
+    if (st == STATUS_OK) {
+        for (int64_t i = 0; i < n; i++) {
+            const struct zero_range r = zero_owned(t->zero, i);
+            ranges[i] = (struct checkpoint_range){.start = r.start,
+                                                  .count = r.count,
+                                                  .master = r.master,
+                                                  .exp_avg = r.exp_avg,
+                                                  .exp_avg_sq = r.exp_avg_sq};
+        }
+        st = checkpoint_save(t->config->run_dir, t->world, &t->params, ranges, (int)n,
+                             &meta);
+    }
+    if (st == STATUS_OK)
+        log_info("saved %s/step-%08jd", t->config->run_dir, (intmax_t)t->progress.step);
+    checkpoint_meta_release(&meta);
+    free(ranges);
+    return st;
+}
+
+/* ---- restore ------------------------------------------------------------------------------- */
+
+/* Say which lines of the resolved configuration are not as they were; both dumps list every key
+ * in the same order. */
+static void log_changes(const char *before, const char *now)
+{
+    while (*before && *now) {
+        const size_t n = strcspn(before, "\n"), m = strcspn(now, "\n");
+        if (n != m || memcmp(before, now, n) != 0)
+            log_info("changed since the checkpoint: %.*s -> %.*s", (int)n, before, (int)m,
+                     now);
+        before += n + (before[n] == '\n');
+        now += m + (now[m] == '\n');
+    }
+}
+
+/* Which checkpoint to start from; path[0] == 0: none, start fresh.  Root only. */
+static status_t choose(const struct config *c, char path[PATH_MAX])
+{
+    char inside[PATH_MAX];
+    path[0] = '\0';
+    if (strcmp(c->resume, "auto") == 0) {
+        if (!file_is_dir(c->run_dir)) return STATUS_OK;
+        return checkpoint_find_latest(c->run_dir, path);
+    }
+    if (strcmp(c->resume, "never") == 0) {
+        if (!file_is_dir(c->run_dir)) return STATUS_OK;
+        TRY(checkpoint_find_latest(c->run_dir, path));
+        if (!path[0]) return STATUS_OK;
+        return status_set(STATUS_CONFIG,
+                          "checkpoint.resume: never, but %s is there; use auto, or "
+                          "another train.run_dir",
+                          path);
+    }
+    file_join(inside, sizeof inside, c->resume, "model.h5");
+    if (file_exists(inside)) {
+        snprintf(path, PATH_MAX, "%s", c->resume);
+        return STATUS_OK;
+    }
+    TRY(checkpoint_find_latest(c->resume, path));
+    if (path[0]) return STATUS_OK;
+    return status_set(STATUS_CONFIG, "checkpoint.resume: %s holds no checkpoint",
+                      c->resume);
+}
+
+static status_t read_state(struct trainer *t, const struct checkpoint *ckpt)
+{
+    const int64_t n = zero_n_ranges(t->zero);
+    struct checkpoint_range *ranges = malloc((size_t)(n + 1) * sizeof *ranges);
+    if (!ranges) return status_set(STATUS_NOMEM, "no memory for the list of ranges");
+    for (int64_t i = 0; i < n; i++) {
+        const struct zero_range r = zero_range(t->zero, i);
+        ranges[i] = (struct checkpoint_range){.start = r.start,
+                                              .count = r.count,
+                                              .master = r.master,
+                                              .exp_avg = r.exp_avg,
+                                              .exp_avg_sq = r.exp_avg_sq};
+    }
+    const status_t st = checkpoint_read(ckpt, &t->params, ranges, (int)n);
+    free(ranges);
+    return st;
+}
+
+static status_t load(struct trainer *t, const char *path)
+{
+    struct checkpoint *ckpt = NULL;
+    char *now = NULL;
+    TRY(checkpoint_open(&ckpt, path));
+    const struct checkpoint_meta *m = checkpoint_meta(ckpt);
+    status_t st = checkpoint_match(ckpt, &t->params);
+    if (st == STATUS_OK) st = read_state(t, ckpt);
+    if (st == STATUS_OK) st = config_dump(t->config, &now);
+    if (st == STATUS_OK) {
+        t->progress = (struct progress){.step = m->step,
+                                        .next_sample = m->next_sample,
+                                        .tokens = m->tokens,
+                                        .skipped = m->skipped_steps};
+        log_changes(m->config, now);
+    }
+    free(now);
+    checkpoint_close(&ckpt);
+    return st;
+}
+
+/* A checkpoint is 12 bytes an element; there must be room for one before any work. */
+static status_t check_space(const struct trainer *t)
+{
+    struct statvfs fs;
+    const double need = 12.0 * 1.01 * (double)t->params.n_real + 1e6;
+    char folder[PATH_MAX];
+    snprintf(folder, sizeof folder, "%s", t->config->run_dir);
+    while (!file_exists(
+        folder)) { /* it may not be made yet: ask its first parent there is */
+        char *slash = strrchr(folder, '/');
+        if (!slash)
+            snprintf(folder, sizeof folder, ".");
+        else
+            slash[slash == folder ? 1 : 0] = '\0';
+    }
+    if (statvfs(folder, &fs) != 0) return STATUS_OK; /* not every file system tells */
+    const double room = (double)fs.f_bavail * (double)fs.f_frsize;
+    log_info("checkpoint: %.1f MB each, %.1f GB free in %s", need * 1e-6, room * 1e-9,
+             folder);
+    if (need <= room) return STATUS_OK;
+    return status_set(STATUS_IO,
+                      "train.run_dir: a checkpoint takes %.2f GB, %s has %.2f GB free",
+                      need * 1e-9, folder, room * 1e-9);
+}
+
+status_t trainer_restore(struct trainer *t)
+{
+    char path[PATH_MAX] = "";
+    status_t st = STATUS_OK;
+    if (comm_rank(t->world) == 0) {
+        st = check_space(t);
+        if (st == STATUS_OK) st = choose(t->config, path);
+    }
+    TRY(comm_agree(t->world, st));
+    comm_broadcast(t->world, path, sizeof path, 0);
+    if (!path[0]) {
+        param_init_values(&t->params, (uint64_t)t->config->seed, 0,
+                          t->plan.padded_elements, t->weights);
+        return STATUS_OK;
+    }
+    TRY(comm_agree(t->world, load(t, path)));
+    dp_gather(t->dp, t->weights);
+    log_info("resumed from %s", path);
+    return STATUS_OK;
+}

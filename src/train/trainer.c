@@ -1,0 +1,200 @@
+#include "train/trainer.h"
+
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "core/log.h"
+#include "train/gemm_peak.h"
+#include "train/launch.h"
+
+/* ---- what the data and the ranks decide --------------------------------------------------- */
+
+static status_t make_mesh(struct trainer *t)
+{
+    const int ranks = comm_size(t->world);
+    const int sizes[MESH_AXES] = {
+        [MESH_TP] = 1, [MESH_CP] = 1, [MESH_DP] = ranks, [MESH_PP] = 1};
+    const int64_t dp = t->config->dp;
+    if (dp > 0 && dp != ranks)
+        return status_set(STATUS_CONFIG,
+                          "parallel.dp: %jd does not fit the %d ranks that were "
+                          "started; valid: auto or %d",
+                          (intmax_t)dp, ranks, ranks);
+    const int64_t batch = config_global_batch(t->config);
+    if (batch < ranks)
+        return status_set(STATUS_CONFIG,
+                          "train.batch_sequences: %jd sequences a step cannot be "
+                          "shared by %d ranks; valid: %d or more",
+                          (intmax_t)batch, ranks, ranks);
+    return mesh_init(&t->mesh, comm_rank(t->world), ranks, sizes);
+}
+
+/* Checking every byte of small files costs a moment; large ones are left to yoke inspect. */
+static enum token_file_check check_of(const struct config *c,
+                                      const struct config_sources *s)
+{
+    enum { SMALL_BYTES = 1 << 30 };
+    int64_t bytes = 0;
+    struct stat info;
+    for (int i = 0; i < s->n; i++)
+        if (stat(s->items[i].path, &info) == 0) bytes += info.st_size;
+    const bool all = c->verify == CONFIG_VERIFY_ALL ||
+                     (c->verify == CONFIG_VERIFY_AUTO && bytes <= SMALL_BYTES);
+    return all ? TOKEN_FILE_CHECK_ALL : TOKEN_FILE_CHECK_SEAL;
+}
+
+static status_t open_sources(struct sampler **s, const struct config *c,
+                             const struct config_sources *sources, bool shuffle)
+{
+    const struct sampler_options o = {.sources = sources->items,
+                                      .n_sources = sources->n,
+                                      .T = c->sequence_length,
+                                      .seed = (uint64_t)c->seed,
+                                      .shuffle = shuffle,
+                                      .document_mask = c->document_mask,
+                                      .check = check_of(c, sources)};
+    return sampler_create(s, &o);
+}
+
+/* The token files' vocabulary must fit the model's, and sets it if the config leaves it open. */
+static status_t match_vocabulary(struct config *c, const struct sampler *s)
+{
+    const struct token_file *f = sampler_file(s, 0);
+    const int64_t vocab = token_file_info(f)->vocab_size;
+    if (c->arch.vocab_size == 0) c->arch.vocab_size = vocab;
+    if (vocab <= c->arch.vocab_size) return STATUS_OK;
+    return status_set(STATUS_DATA, "%s: has %jd token ids, but model.vocab_size is %jd",
+                      token_file_path(f), (intmax_t)vocab, (intmax_t)c->arch.vocab_size);
+}
+
+static status_t open_data(struct trainer *t, struct config *c)
+{
+    TRY(config_check_files(c));
+    TRY(open_sources(&t->train_data, c, &c->train, true));
+    TRY(match_vocabulary(c, t->train_data));
+    if (c->validation.n > 0) {
+        TRY(open_sources(&t->validation_data, c, &c->validation, false));
+        TRY(match_vocabulary(c, t->validation_data));
+        const char *a = token_file_info(sampler_file(t->train_data, 0))->tokenizer_sha256;
+        const char *b =
+            token_file_info(sampler_file(t->validation_data, 0))->tokenizer_sha256;
+        if (strcmp(a, b) != 0)
+            return status_set(STATUS_DATA,
+                              "%s and %s were made with different tokenizers",
+                              c->train.items[0].path, c->validation.items[0].path);
+    }
+    if (!c->tokenizer[0]) return STATUS_OK;
+    char hex[HASH_SHA256_HEX];
+    const struct token_file *f = sampler_file(t->train_data, 0);
+    TRY(hash_sha256_file(c->tokenizer, hex));
+    if (strcmp(hex, token_file_info(f)->tokenizer_sha256) == 0) return STATUS_OK;
+    return status_set(STATUS_DATA, "%s: was not made with data.tokenizer %s",
+                      token_file_path(f), c->tokenizer);
+}
+
+/* ---- memory -------------------------------------------------------------------------------- */
+
+static status_t allocate(struct trainer *t)
+{
+    const struct memory_plan *p = &t->plan;
+    const size_t bytes = memory_plan_device_bytes(p) - p->scratch; /* nn takes its own */
+    void *block = NULL;
+    TRY(device_alloc(t->device, bytes, "weights, gradients, moments and activations",
+                     &block));
+    t->memory = arena_over(block, bytes);
+    t->weights = arena_alloc(&t->memory, p->weights);
+    t->grads = arena_alloc(&t->memory, p->gradients);
+    t->inputs = inputs_take(&t->memory, t->device, t->config->micro_batch,
+                            t->config->sequence_length);
+    TRY(dp_create(&t->dp, t->data_parallel, p->padded_elements,
+                  memory_plan_bucket_elements(t->config),
+                  zero_reduction((int)t->config->zero), &t->memory));
+    TRY(zero_create(&t->zero, t->dp, t->weights, &t->memory));
+    const struct model_options mo = memory_plan_model_options(t->config, &t->params);
+    TRY(nn_create(&t->nn, t->device, t->n_threads, p->scratch));
+    TRY(model_create(&t->model, &mo, t->nn, t->weights, t->grads, &t->memory));
+    return gemm_peak_measure(t->nn, &t->peak_flops);
+}
+
+static status_t plan(struct trainer *t)
+{
+    TRY(device_open(&t->device, t->config->device));
+    TRY(param_table_init(&t->params, &t->config->arch));
+    return memory_plan_make(&t->plan, t->config, &t->params, t->device, t->data_parallel,
+                            t->n_threads);
+}
+
+/* ---- life ---------------------------------------------------------------------------------- */
+
+static status_t compare_notes(struct trainer *t, const struct config *c)
+{
+    char *text = NULL;
+    TRY(comm_agree(t->world, config_dump(c, &text)));
+    const status_t st = launch_check(t->world, text, (int)c->threads, &t->n_threads);
+    free(text);
+    if (st == STATUS_OK) omp_set_num_threads(t->n_threads);
+    return st;
+}
+
+static void print_setup(const struct trainer *t)
+{
+    const struct config *c = t->config;
+    log_info("model: %s, %jd parameters; %jd layers, hidden %jd, vocabulary %jd",
+             c->family, (intmax_t)t->params.n_real, (intmax_t)c->arch.n_layers,
+             (intmax_t)c->arch.hidden, (intmax_t)c->arch.vocab_size);
+    log_info(
+        "batch: %jd sequences x %jd tokens, micro-batch %jd, on %d ranks; ZeRO stage %jd",
+        (intmax_t)config_global_batch(c), (intmax_t)c->sequence_length,
+        (intmax_t)c->micro_batch, comm_size(t->data_parallel), (intmax_t)c->zero);
+    log_info(
+        "data: %jd training sequences, %jd for validation",
+        (intmax_t)sampler_total_windows(t->train_data),
+        (intmax_t)(t->validation_data ? sampler_total_windows(t->validation_data) : 0));
+    memory_plan_print(&t->plan, comm_size(t->world));
+}
+
+status_t trainer_init(struct trainer *t, struct comm *world, struct config *c)
+{
+    *t = (struct trainer){.config = c, .world = world};
+    TRY(compare_notes(t, c));
+    TRY(comm_agree(world, make_mesh(t)));
+    TRY(comm_create(&t->data_parallel, world, &t->mesh, MESH_DP));
+    TRY(comm_agree(world, open_data(t, c)));
+    TRY(comm_agree(world, plan(t)));
+    print_setup(t);
+    TRY(memory_plan_check(&t->plan, world));
+    TRY(comm_agree(world, allocate(t)));
+    comm_sum_f64(world, &t->peak_flops, 1);
+    log_info("compute: %s, %d threads a rank, fp32 matrix products %.1f GFLOP/s together",
+             nn_isa(t->nn), t->n_threads, t->peak_flops * 1e-9);
+    return STATUS_OK;
+}
+
+status_t trainer_start_loader(struct trainer *t)
+{
+    struct loader_options o = memory_plan_loader_options(t->config, t->data_parallel);
+    o.sampler = t->train_data;
+    o.first_sample = t->progress.next_sample;
+    return loader_create(&t->loader, &o);
+}
+
+void trainer_release(struct trainer *t)
+{
+    void *block = t->memory.base;
+    loader_destroy(&t->loader);
+    model_destroy(&t->model);
+    nn_destroy(&t->nn);
+    zero_destroy(&t->zero);
+    dp_destroy(&t->dp);
+    if (t->device) device_free(t->device, &block, t->memory.capacity_bytes);
+    device_close(&t->device);
+    param_table_release(&t->params);
+    sampler_destroy(&t->validation_data);
+    sampler_destroy(&t->train_data);
+    comm_destroy(&t->data_parallel);
+    *t = (struct trainer){0};
+}
