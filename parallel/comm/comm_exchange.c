@@ -8,8 +8,13 @@
  * Slices travel in pieces, a round of pieces at a time: round k of a phase is piece k of every
  * slice, to and from all other ranks.  At most `window` rounds are under way, so staging is
  * small, stays in cache until it is added, and is independent of the length of the vector.
- * Messages between two ranks under one tag do not overtake, and rounds are begun in order, so
- * no message needs to say which round it is of. */
+ * Messages between two ranks under one tag do not overtake, and rounds are begun in order (all
+ * of a phase before the next phase), so no message needs to say which round it is of.
+ *
+ * Pieces of 1 MiB: measured on 2 ranks of one host (16 and 256 MiB, pieces of 32 KiB to
+ * 16 MiB).  Smaller ones pay per message, those of 16 MiB leave the cache before they are
+ * added and run at a third of the speed.  The window does not matter to a waiting rank; a deep
+ * one lets more arrive between two calls of comm_test. */
 #include "parallel/comm/comm_impl.h"
 
 #include <string.h>
@@ -81,7 +86,6 @@ static void post(struct comm_request *r, int64_t round)
 {
     struct exchange *e = r->state;
     struct comm *c = r->c;
-    const int tag = 2 * r->tag + (e->phase == PHASE_GATHER);
     MPI_Request *pending = e->pending + (round % e->window) * 2 * (c->size - 1);
     int own_count, count;
     float *own = piece_of(r, c->rank, round, &own_count);
@@ -101,11 +105,11 @@ static void post(struct comm_request *r, int64_t round)
         pending[0] = pending[1] = MPI_REQUEST_NULL;
         if (in_count)
             comm_mpi_check(
-                c, MPI_Irecv(in, in_count, MPI_FLOAT, from, tag, c->mpi, &pending[0]),
+                c, MPI_Irecv(in, in_count, MPI_FLOAT, from, r->tag, c->mpi, &pending[0]),
                 "Irecv", (int64_t)in_count * 4);
         if (out_count)
             comm_mpi_check(
-                c, MPI_Isend(out, out_count, MPI_FLOAT, to, tag, c->mpi, &pending[1]),
+                c, MPI_Isend(out, out_count, MPI_FLOAT, to, r->tag, c->mpi, &pending[1]),
                 "Isend", (int64_t)out_count * 4);
         pending += 2;
     }

@@ -7,7 +7,7 @@
 
 #include "core/log.h"
 
-enum { TAG_GATHER = 2 * COMM_MAX_TAG, TAGS_NEEDED = TAG_GATHER + 1 };
+enum { TAG_GATHER = COMM_MAX_TAG, TAGS_NEEDED = TAG_GATHER + 1 };
 
 static void describe(int rc, char text[MPI_MAX_ERROR_STRING])
 {

@@ -34,8 +34,8 @@ TEST(sizes_that_do_not_make_the_world_are_refused)
     ASSERT_REFUSED(mesh_init(&m, 0, 4, none), STATUS_CONFIG, "parallel.dp is 0");
     const int negative[MESH_AXES] = {-2, -2, 1, 1};
     ASSERT_REFUSED(mesh_init(&m, 0, 4, negative), STATUS_CONFIG, "parallel.tp is -2");
-    /* 2^16 * 2^16 would be 0 in 32 bits and 2^16 a third time 0 in 64 with 2^16 */
-    const int huge[MESH_AXES] = {1 << 16, 1 << 16, 1 << 16, 1 << 16};
+    /* the product is 2^64 + 4 */
+    const int huge[MESH_AXES] = {384773, 49477, 34724, 27905};
     ASSERT_REFUSED(mesh_init(&m, 0, 4, huge), STATUS_CONFIG, "4 ranks");
 }
 

@@ -1,0 +1,101 @@
+#include "parallel/zero/zero.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/log.h"
+
+struct zero {
+    bool sharded;
+    struct zero_range all;    /* the whole buffer; its moments only if not sharded */
+    struct zero_range *owned; /* [n_owned], in heap: bookkeeping, no tensors */
+    int64_t n_owned;
+};
+
+enum comm_op zero_reduction(int stage)
+{
+    CHECK(stage == 0 || stage == 1);
+    return stage == 0 ? COMM_ALL_REDUCE : COMM_REDUCE_SCATTER;
+}
+
+static float *zeroed(struct arena *arena, int64_t n)
+{
+    float *x = arena_floats(arena, n);
+    if (x) memset(x, 0, (size_t)n * sizeof *x);
+    return x;
+}
+
+static float *at(float *x, int64_t i)
+{
+    return x ? x + i : NULL;
+}
+
+status_t zero_create(struct zero **z, const struct dp *dp, float *params,
+                     struct arena *arena)
+{
+    CHECK(params || !arena->base);
+    *z = NULL;
+    struct zero *made = calloc(1, sizeof *made);
+    if (made) made->owned = calloc((size_t)dp_n_owned(dp) + 1, sizeof *made->owned);
+    if (!made || !made->owned) {
+        zero_destroy(&made);
+        return status_set(STATUS_NOMEM, "no memory for the optimizer's list of ranges");
+    }
+    made->sharded = dp_op(dp) == COMM_REDUCE_SCATTER;
+    made->all = (struct zero_range){.count = dp_n_elements(dp), .master = params};
+    made->n_owned = dp_n_owned(dp);
+    int64_t n_owned_elements = 0;
+    for (int64_t i = 0; i < made->n_owned; i++) {
+        struct zero_range *r = &made->owned[i];
+        dp_owned(dp, i, &r->start, &r->count);
+        n_owned_elements += r->count;
+    }
+
+    const int64_t n = made->sharded ? n_owned_elements : made->all.count;
+    float *exp_avg = zeroed(arena, n), *exp_avg_sq = zeroed(arena, n);
+    if (!made->sharded) {
+        made->all.exp_avg = exp_avg;
+        made->all.exp_avg_sq = exp_avg_sq;
+    }
+    int64_t before = 0; /* owned elements of the ranges so far */
+    for (int64_t i = 0; i < made->n_owned; i++) {
+        struct zero_range *r = &made->owned[i];
+        const int64_t offset = made->sharded ? before : r->start;
+        r->master = at(params, r->start);
+        r->exp_avg = at(exp_avg, offset);
+        r->exp_avg_sq = at(exp_avg_sq, offset);
+        before += r->count;
+    }
+    *z = made;
+    return STATUS_OK;
+}
+
+void zero_destroy(struct zero **z)
+{
+    if (!*z) return;
+    free((*z)->owned);
+    free(*z);
+    *z = NULL;
+}
+
+int64_t zero_n_ranges(const struct zero *z)
+{
+    return z->sharded ? z->n_owned : 1;
+}
+
+struct zero_range zero_range(const struct zero *z, int64_t i)
+{
+    CHECK(i >= 0 && i < zero_n_ranges(z));
+    return z->sharded ? z->owned[i] : z->all;
+}
+
+int64_t zero_n_owned(const struct zero *z)
+{
+    return z->n_owned;
+}
+
+struct zero_range zero_owned(const struct zero *z, int64_t i)
+{
+    CHECK(i >= 0 && i < z->n_owned);
+    return z->owned[i];
+}

@@ -1,0 +1,209 @@
+/* @ranks 1 2 3 4
+ * Buckets as a pure cut; sums that travel during backward against sums in rank order. */
+#include "harness/harness.h"
+
+#include <unistd.h>
+
+#include "core/rng.h"
+#include "parallel/dp/dp.h"
+
+static float *contribution(uint64_t key, int rank, int64_t n)
+{
+    return randn_1d(key * 100 + (uint64_t)rank, n).data;
+}
+
+static float *rank_order_sum(uint64_t key, int size, int64_t n)
+{
+    float *want = contribution(key, 0, n);
+    for (int rank = 1; rank < size; rank++) {
+        const float *x = contribution(key, rank, n);
+        for (int64_t i = 0; i < n; i++) want[i] += x[i];
+    }
+    return want;
+}
+
+/* Made twice: over nothing, then over exactly what that asked for. */
+static struct dp *make(int64_t n, int64_t bucket, enum comm_op op)
+{
+    struct comm *c = test_world();
+    struct arena measure = arena_measure();
+    struct dp *dp = NULL;
+    ASSERT_OK(dp_create(&dp, c, n, bucket, op, &measure));
+    assert_int_equal(dp_n_elements(dp), n);
+    dp_destroy(&dp);
+    assert_null(dp);
+    struct arena real =
+        arena_over(test_alloc(measure.peak_bytes + 1), measure.peak_bytes);
+    ASSERT_OK(dp_create(&dp, c, n, bucket, op, &real));
+    assert_int_equal(real.peak_bytes, measure.peak_bytes);
+    return dp;
+}
+
+TEST(buckets_cover_the_buffer_from_its_end)
+{
+    for (int64_t n = 0; n < 50; n++)
+        for (int64_t size = 1; size < 55; size++) {
+            const struct dp_buckets b = dp_buckets_make(n, size);
+            int64_t behind = n;
+            for (int64_t k = 0; k < b.n_buckets; k++) {
+                int64_t start = -1, end = -1;
+                dp_bucket(&b, k, &start, &end);
+                assert_int_equal(end, behind);
+                assert_true(end - start == size || (start == 0 && end - start < size));
+                assert_true(end > start);
+                behind = start;
+            }
+            assert_int_equal(behind, 0);
+        }
+    const struct dp_buckets one = dp_buckets_make(10, INT64_MAX);
+    assert_int_equal(one.n_buckets, 1);
+}
+
+TEST(a_bucket_is_ready_when_all_of_it_is)
+{
+    for (int64_t n = 0; n < 30; n++)
+        for (int64_t size = 1; size < 32; size++) {
+            const struct dp_buckets b = dp_buckets_make(n, size);
+            for (int64_t low = 0; low <= n + 1; low++) {
+                int64_t want = 0;
+                for (int64_t k = 0; k < b.n_buckets; k++) {
+                    int64_t start, end;
+                    dp_bucket(&b, k, &start, &end);
+                    want += start >= low;
+                }
+                assert_int_equal(dp_buckets_behind(&b, low), want);
+            }
+        }
+}
+
+TEST(padding_makes_all_slices_equal_and_aligned)
+{
+    const int64_t lengths[] = {0, 1, 15, 16, 17, 1000003, ((int64_t)1 << 40) + 1};
+    for (size_t k = 0; k < sizeof lengths / sizeof *lengths; k++)
+        for (int size = 1; size < 8; size++) {
+            const int64_t n = dp_padded_elements(lengths[k], size);
+            assert_true(n >= lengths[k] && n < lengths[k] + 16 * size);
+            assert_int_equal(n % (16 * size), 0);
+        }
+}
+
+TEST(owned_ranges_of_all_ranks_cover_every_element_once)
+{
+    struct comm *c = test_world();
+    const int64_t n = dp_padded_elements(10007, comm_size(c));
+    const int64_t sizes[] = {1, 100, 1024, 5000, 1 << 20, INT64_MAX};
+    for (int op = 0; op < 2; op++)
+        for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+            struct dp *dp = make(n, sizes[k], op ? COMM_ALL_REDUCE : COMM_REDUCE_SCATTER);
+            int64_t *times = test_alloc((size_t)n * sizeof *times);
+            int64_t behind = 0;
+            for (int64_t i = 0; i < dp_n_owned(dp); i++) {
+                int64_t start = -1, count = -1;
+                dp_owned(dp, i, &start, &count);
+                assert_true(start >= behind && count > 0);
+                assert_int_equal(start % 16, 0);
+                assert_int_equal(count % 16, 0);
+                behind = start + count;
+                assert_true(behind <= n);
+                for (int64_t j = start; j < behind; j++) times[j]++;
+            }
+            comm_sum_i64(c, times, (int)n);
+            for (int64_t j = 0; j < n; j++) assert_int_equal(times[j], 1);
+            dp_destroy(&dp);
+        }
+}
+
+/* A backward that goes down to 0 in steps of its own on every rank; gradients not yet declared
+ * final are still dirty when dp_ready is called. */
+static void backward(struct dp *dp, float *grads, uint64_t key, int64_t n, uint64_t steps)
+{
+    const int rank = comm_rank(test_world());
+    const float *final = contribution(key, rank, n);
+    dp_begin(dp, grads);
+    int64_t low = n;
+    for (uint64_t s = 0; low > 0; s++) {
+        const double u = rng_uniform(rng_key(key, "step", "") + (uint64_t)rank, s);
+        const int64_t next = low - (int64_t)(2 * u * (double)n / (double)steps) - 1;
+        const int64_t to = next > 0 ? next : 0;
+        memcpy(grads + to, final + to, (size_t)(low - to) * sizeof *grads);
+        low = to;
+        if (s % 3 == 0) usleep((useconds_t)(500 * u));
+        if (s % 7 != 6) dp_ready(dp, low); /* nobody promises to call it each time */
+        if (s % 5 == 0) dp_ready(dp, low);
+    }
+    dp_finish(dp);
+}
+
+static void check_backward(enum comm_op op, int64_t n_real, int64_t bucket,
+                           uint64_t steps)
+{
+    struct comm *c = test_world();
+    const int64_t n = dp_padded_elements(n_real, comm_size(c));
+    struct dp *dp = make(n, bucket, op);
+    for (uint64_t key = 1; key < 4; key++) {
+        float *grads = contribution(77, comm_rank(c), n);
+        float *want = rank_order_sum(key, comm_size(c), n);
+        backward(dp, grads, key, n, steps);
+        if (op == COMM_ALL_REDUCE)
+            assert_memory_equal(grads, want, (size_t)n * sizeof *grads);
+        for (int64_t i = 0; i < dp_n_owned(dp); i++) {
+            int64_t start, count;
+            dp_owned(dp, i, &start, &count);
+            assert_memory_equal(grads + start, want + start,
+                                (size_t)count * sizeof *grads);
+        }
+        /* what owners have reaches everybody; the rest of grads is not looked at */
+        for (int64_t i = 0, behind = 0; op == COMM_REDUCE_SCATTER; i++) {
+            int64_t start = n, count = 0;
+            if (i < dp_n_owned(dp)) dp_owned(dp, i, &start, &count);
+            for (int64_t j = behind; j < start; j++) grads[j] = -1;
+            behind = start + count;
+            if (i == dp_n_owned(dp)) break;
+        }
+        dp_gather(dp, grads);
+        assert_memory_equal(grads, want, (size_t)n * sizeof *grads);
+    }
+    dp_destroy(&dp);
+}
+
+TEST(sums_made_during_backward_are_those_in_rank_order_bitwise)
+{
+    const int64_t buckets[] = {1, 999, 40000, 99991, 1 << 30};
+    for (size_t k = 0; k < sizeof buckets / sizeof *buckets; k++) {
+        const int64_t n = buckets[k] == 1 ? 3001 : 100003;
+        check_backward(COMM_REDUCE_SCATTER, n, buckets[k], 40);
+        check_backward(COMM_ALL_REDUCE, n, buckets[k], 40);
+    }
+}
+
+TEST(buckets_of_many_pieces_and_a_backward_in_one_step)
+{
+    check_backward(COMM_REDUCE_SCATTER, 5000011, 1500000, 1);
+    check_backward(COMM_ALL_REDUCE, 5000011, 1500000, 3);
+}
+
+TEST(an_empty_buffer_and_one_of_a_single_element)
+{
+    check_backward(COMM_REDUCE_SCATTER, 0, 100, 1);
+    check_backward(COMM_REDUCE_SCATTER, 1, 100, 1);
+    check_backward(COMM_ALL_REDUCE, 0, 100, 1);
+}
+
+TEST(what_is_final_is_reduced_before_dp_finish)
+{
+    struct comm *c = test_world();
+    const int size = comm_size(c);
+    const int64_t n = dp_padded_elements(1 << 16, size);
+    const struct dp_buckets b = dp_buckets_make(n, dp_padded_elements(1 << 12, size));
+    struct dp *dp = make(n, b.bucket_elements, COMM_REDUCE_SCATTER);
+    float *grads = contribution(1, comm_rank(c), n);
+    const uint64_t before = comm_stats(c).bytes_sent;
+    const uint64_t want = (uint64_t)(dp_buckets_behind(&b, n / 3) * b.bucket_elements) /
+                          (uint64_t)size * (uint64_t)(size - 1) * sizeof(float);
+    dp_begin(dp, grads);
+    while (comm_stats(c).bytes_sent - before < want) dp_ready(dp, n / 3);
+    dp_ready(dp, n / 3);
+    assert_int_equal(comm_stats(c).bytes_sent - before, want);
+    dp_finish(dp);
+    dp_destroy(&dp);
+}
