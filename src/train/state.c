@@ -63,6 +63,8 @@ static status_t make_meta(const struct trainer *t, struct checkpoint_meta *m)
                                   .next_sample = t->progress.next_sample,
                                   .tokens = t->progress.tokens,
                                   .skipped_steps = t->progress.skipped,
+                                  .log_loss_sum = t->progress.log_loss_sum,
+                                  .log_targets = t->progress.log_targets,
                                   .seed = (uint64_t)t->config->seed,
                                   .versions = describe_versions(t),
                                   .data = describe_data(t)};
@@ -174,7 +176,9 @@ static status_t load(struct trainer *t, const char *path)
         t->progress = (struct progress){.step = m->step,
                                         .next_sample = m->next_sample,
                                         .tokens = m->tokens,
-                                        .skipped = m->skipped_steps};
+                                        .skipped = m->skipped_steps,
+                                        .log_loss_sum = m->log_loss_sum,
+                                        .log_targets = m->log_targets};
         log_changes(m->config, now);
     }
     free(now);

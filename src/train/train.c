@@ -15,35 +15,42 @@
 #include "train/signals.h"
 #include "train/trainer.h"
 
-/* Sums over the steps since the last log line. */
+/* When the log interval began; its sums are part of struct progress, since a checkpoint may
+ * fall inside. */
 struct interval {
-    double loss_sum, start, comm_start;
-    int64_t targets, steps;
+    double start, comm_start;
+    int64_t first_step, first_tokens;
 };
 
 static struct interval interval_begin(const struct trainer *t)
 {
     return (struct interval){.start = clock_seconds(),
-                             .comm_start = comm_stats(t->data_parallel).seconds};
+                             .comm_start = comm_stats(t->data_parallel).seconds,
+                             .first_step = t->progress.step,
+                             .first_tokens = t->progress.tokens};
 }
 
 /* One record; collective, since memory and waits are the worst rank's. */
 static void report(struct trainer *t, struct metrics *m, const struct interval *i,
                    const struct step_stats *s)
 {
-    const double steps = (double)i->steps;
+    struct progress *p = &t->progress;
+    const double steps = (double)(p->step - i->first_step);
+    const double loss = p->log_loss_sum / (double)p->log_targets;
     double worst[4] = {clock_seconds() - i->start, loader_wait_seconds(t->loader),
                        comm_stats(t->data_parallel).seconds - i->comm_start,
                        (double)memory_peak_rss_bytes()};
     comm_max_f64(t->world, worst, 4);
+    p->log_loss_sum = 0;
+    p->log_targets = 0;
     if (!m) return;
-    const double rate = (double)i->targets / worst[0];
+    const double rate = (double)(p->tokens - i->first_tokens) / worst[0];
     const double flops =
         rate * arch_flops_per_token(&t->config->arch, t->config->sequence_length);
-    const struct metrics_record r = {.step = t->progress.step,
-                                     .tokens = t->progress.tokens,
-                                     .skipped = t->progress.skipped,
-                                     .loss = i->loss_sum / (double)i->targets,
+    const struct metrics_record r = {.step = p->step,
+                                     .tokens = p->tokens,
+                                     .skipped = p->skipped,
+                                     .loss = loss,
                                      .grad_norm = s->grad_norm,
                                      .lr = s->lr,
                                      .seconds = worst[0] / steps,
@@ -115,9 +122,10 @@ static status_t loop(struct trainer *t, struct metrics *m)
         train_step(t, &s);
         const int64_t step = t->progress.step;
         const bool last = step == c->steps;
-        i.loss_sum += s.loss * (double)s.n_targets;
-        i.targets += s.n_targets;
-        i.steps++;
+        if (!s.skipped) {
+            t->progress.log_loss_sum += s.loss * (double)s.n_targets;
+            t->progress.log_targets += s.n_targets;
+        }
         TRY(count_bad(t, &s, &bad));
         if (m) metrics_progress(m, step);
         if (due(c->log_interval, step) || last) {

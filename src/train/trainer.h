@@ -21,6 +21,9 @@ struct progress {
     int64_t next_sample; /* global index of the first sample not yet used */
     int64_t tokens;      /* targets trained on */
     int64_t skipped;     /* steps whose update was left out */
+    /* since the last log line: sum of losses over targets, targets */
+    double log_loss_sum;
+    int64_t log_targets;
 };
 
 struct trainer {
