@@ -9,15 +9,22 @@
  *       /model/NAME, /optimizer/exp_avg/NAME, /optimizer/exp_avg_sq/NAME
  *                    virtual datasets of the global shape, mapped onto the shards by relative
  *                    path, for people and tools;
- *       /index       uint64 [pieces, 9]: param, first row, first column, rows, columns, shard,
- *                    offset in elements, and for the loader ... (see docs/checkpoint.md)
+ *       /param_names, /param_shapes
+ *                    strings and uint64 [params, 3]: dimensions, rows, columns
+ *       /index       uint64 [pieces, 7]: parameter, first row, first column, rows, columns,
+ *                    shard, offset in elements
  *       /index_xxh3  uint64 [pieces, 3]: hash of the piece's bytes in each dataset
- *       /shards      uint64 [n_shards, 3]: size in bytes, seal hash, offset of /master
- *       attributes   version, step, meta (JSON text, see struct checkpoint_meta)
+ *       /shards      uint64 [shards, 6]: size in bytes, seal hash, elements, and where in the
+ *                    file /master, /exp_avg and /exp_avg_sq begin
+ *       attributes   version, generation, and the fields of struct checkpoint_meta
  *
  * A piece is a rectangle of one parameter.  Writing: every rank writes shard.h5.tmp, seals,
  * fsyncs, renames; ranks agree; rank 0 does the same with model.h5 and fsyncs the folder.  A
- * folder without model.h5 is not a checkpoint.  The newest one is found by looking. */
+ * folder without model.h5 is not a checkpoint.  The newest one is found by looking.  When a
+ * step is saved again its shards get new names (generation 1: shard-00007.1.h5), and the
+ * rename of model.h5 replaces the old checkpoint by the new one at once.
+ *
+ * The whole format, and what a reader sees at each moment: docs/checkpoint.md. */
 #pragma once
 
 #include <stdbool.h>
@@ -40,6 +47,9 @@ struct checkpoint_meta {
     int64_t next_sample;   /* global index of the first sample not yet used */
     int64_t tokens;        /* target tokens trained on */
     int64_t skipped_steps; /* steps whose update was skipped */
+    /* since the last line of metrics.jsonl, so that the next one is as if nothing had stopped */
+    double log_loss_sum;
+    int64_t log_targets;
     uint64_t seed;
     char *config;   /* resolved YAML text */
     char *versions; /* JSON object: yoke, libraries, compiler, hosts */
@@ -48,8 +58,9 @@ struct checkpoint_meta {
 void checkpoint_meta_release(struct checkpoint_meta *m);
 
 /* Save `ranges` (this rank's; over all ranks they cover every parameter element exactly once,
- * which is checked) as RUN/step-XXXXXXXX.  Collective on world; the status is agreed.  On
- * failure what was there before is untouched, and unfinished files are removed. */
+ * which is checked; each rank's are disjoint) as RUN/step-XXXXXXXX.  Collective on world; the
+ * status is agreed.  On failure what was there before is untouched, also when it is the same
+ * step, and unfinished files are removed. */
 MUST_USE status_t checkpoint_save(const char *run_dir, struct comm *world,
                                   const struct param_table *params,
                                   const struct checkpoint_range *ranges, int n_ranges,
@@ -77,8 +88,8 @@ int64_t checkpoint_bytes(const struct checkpoint *c); /* on disk */
 MUST_USE status_t checkpoint_match(const struct checkpoint *c,
                                    const struct param_table *params);
 
-/* Fill `ranges` from the shards, each needed piece read once and checked against its hash.
- * Gaps of the flat buffer are set to zero.  Local: every rank reads what it needs.
+/* Fill `ranges` (disjoint, in any order) from the shards, each needed piece read once and
+ * checked against its hash.  Gaps of the flat buffer are set to zero.  Local: every rank reads what it needs.
  * STATUS_CHECKPOINT names shard, parameter and what is wrong. */
 MUST_USE status_t checkpoint_read(const struct checkpoint *c,
                                   const struct param_table *params,

@@ -14,6 +14,9 @@ void h5_init(void)
     /* Outside src/config because libhdf5 offers no other switch in 1.10 and reads it at its
      * first call; a user's own value stays. */
     setenv("HDF5_USE_FILE_LOCKING", "FALSE", 0);
+    /* After a write that failed (a full disk) 1.10.8 keeps a half-closed file, which is only a
+     * leak until its exit handler follows a dangling pointer.  We close what we open. */
+    H5dont_atexit();
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL); /* the setting is per thread */
 }
 

@@ -1,0 +1,121 @@
+/* Inside src/checkpoint only; its prefix is ckpt_.  The format: docs/checkpoint.md. */
+#pragma once
+
+#include <limits.h>
+
+#include "checkpoint/checkpoint.h"
+
+enum {
+    CKPT_VERSION = 1,
+    CKPT_KINDS = 3,
+    CKPT_NAME_BYTES = 96,
+    CKPT_PIECE_COLUMNS = 7, /* of /index */
+    CKPT_SHARD_COLUMNS = 6  /* of /shards */
+};
+
+extern const char *const ckpt_dataset[CKPT_KINDS]; /* in a shard */
+extern const char *const ckpt_group[CKPT_KINDS];   /* in model.h5 */
+
+/* A rectangle of one parameter, and where in which shard its elements lie, row by row.  Only
+ * int64 fields: it travels between ranks as bytes. */
+struct ckpt_piece {
+    int64_t param, row, col, rows, cols;
+    int64_t shard, offset; /* offset in elements, the same in all three datasets */
+    uint64_t xxh3[CKPT_KINDS];
+};
+
+struct ckpt_shard {
+    uint64_t bytes;    /* of the file */
+    uint64_t seal;     /* its hash; the attribute data_xxh3 under it pins the data too */
+    uint64_t elements; /* of each dataset */
+    uint64_t offset[CKPT_KINDS]; /* of the datasets in the file, in bytes; 0 if empty */
+};
+
+struct ckpt_param {
+    char name[CKPT_NAME_BYTES];
+    int n_dims;
+    int64_t shape[2]; /* shape[1] == 1 if n_dims == 1 */
+};
+
+/* All that model.h5 holds about tensors. */
+struct ckpt_index {
+    struct ckpt_param *params;
+    struct ckpt_piece *pieces; /* by shard and offset, once checked */
+    struct ckpt_shard *shards;
+    int64_t n_params, n_pieces, n_shards;
+    int64_t generation; /* part of the shards' file names */
+};
+
+struct checkpoint {
+    char path[PATH_MAX];
+    struct checkpoint_meta meta;
+    struct ckpt_index index;
+    int64_t bytes;
+};
+
+/* ---- pieces.c: pure --------------------------------------------------------------------- */
+
+/* A piece and where its elements are in memory. */
+struct ckpt_part {
+    struct ckpt_piece piece;
+    const float *data[CKPT_KINDS];
+};
+
+static inline int64_t ckpt_elements(const struct ckpt_piece *p)
+{
+    return p->rows * p->cols;
+}
+
+/* Cut ranges of the flat buffer into pieces: at most three of a parameter and range, none for
+ * gaps, laid out in `shard` one behind the other.  xxh3 is left 0.  Caller frees *parts.
+ * STATUS_INTERNAL if a range leaves the buffer, STATUS_NOMEM. */
+MUST_USE status_t ckpt_cut(const struct param_table *params,
+                           const struct checkpoint_range *ranges, int n_ranges,
+                           int64_t shard, struct ckpt_part **parts, int64_t *n_parts);
+
+/* ---- index.c ---------------------------------------------------------------------------- */
+
+/* Sort the pieces and check everything that can be known without the shards: sizes and bounds,
+ * that the pieces cover each parameter and each shard exactly once.  `bad` with a sentence
+ * about `path`; STATUS_NOMEM.  May follow from hostile bytes; nothing is trusted. */
+MUST_USE status_t ckpt_index_check(struct ckpt_index *x, const char *path, status_t bad);
+void ckpt_index_release(struct ckpt_index *x);
+
+/* ---- folder.c: names, leftovers --------------------------------------------------------- */
+
+void ckpt_shard_name(char name[64], int64_t shard, int64_t generation);
+void ckpt_shard_path(char path[PATH_MAX], const char *folder, int64_t shard,
+                     int64_t generation);
+/* The generation a new save into `folder` uses: one that no file there has. */
+MUST_USE status_t ckpt_fresh_generation(const char *folder, int64_t *generation);
+/* Remove shards of other generations and all .tmp files; best effort. */
+void ckpt_remove_others(const char *folder, int64_t generation);
+
+/* ---- shard_write.c, shard_read.c -------------------------------------------------------- */
+
+/* Fill in the hashes of `parts`, write them to `path` through .tmp, and describe the file. */
+MUST_USE status_t ckpt_shard_write(const char *path, int64_t step, int64_t shard,
+                                   struct ckpt_part *parts, int64_t n_parts,
+                                   struct ckpt_shard *row);
+
+/* Check seal and description of a shard and open it: *fd, which the caller closes. */
+MUST_USE status_t ckpt_shard_open(const struct checkpoint *c, int64_t shard, int *fd);
+
+/* Gets elements [first, first + n) of the piece, before the hash of the whole is known. */
+typedef void ckpt_sink(void *context, const struct ckpt_piece *p, int kind, int64_t first,
+                       const float *x, int64_t n);
+
+/* Read dataset `kind` of a piece through `buffer` of CKPT_BUFFER elements and compare its hash.
+ * STATUS_CHECKPOINT names shard, parameter and dataset. */
+enum { CKPT_BUFFER = 1 << 18 };
+MUST_USE status_t ckpt_piece_read(const struct checkpoint *c, int fd,
+                                  const struct ckpt_piece *p, int kind, float *buffer,
+                                  ckpt_sink *sink, void *context);
+
+/* ---- model_write.c, model_read.c -------------------------------------------------------- */
+
+/* Write and seal FOLDER/model.h5.tmp; the caller commits it. */
+MUST_USE status_t ckpt_model_write(const char *path, const struct ckpt_index *x,
+                                   const struct checkpoint_meta *meta);
+/* Read model.h5 into c->index and c->meta, checked; c->path is set. */
+MUST_USE status_t ckpt_model_read(struct checkpoint *c);
