@@ -1,5 +1,6 @@
 #include "nn/ops_cpu.h"
-#include "nn/stripe.h"
+
+#include <omp.h>
 
 void NN_CPU(embedding_fwd)(int threads, float *y, const float *wte, const float *wpe,
                            const int32_t *tokens, const int32_t *positions, int64_t N,
@@ -19,25 +20,27 @@ void NN_CPU(embedding_fwd)(int threads, float *y, const float *wte, const float 
     }
 }
 
-static void add_row(float *restrict dw, const float *restrict dy, int64_t columns)
+static void add_row(float *restrict dw, const float *restrict dy, int64_t C)
 {
 #pragma omp simd
-    for (int64_t c = 0; c < columns; c++) dw[c] += dy[c];
+    for (int64_t c = 0; c < C; c++) dw[c] += dy[c];
 }
 
-/* A thread owns a stripe of columns, so equal tokens in a batch never meet in two threads, the
- * work is even whatever the tokens are, and sums have one order for any number of threads. */
+/* A row of a table belongs to one thread: equal tokens of a batch never meet in two threads, and
+ * sums have the order of the batch for any number of threads.  Sharing out the columns instead is
+ * even whatever the tokens are, but a quarter slower on text (V=50257, C=768, N=2048, log-uniform
+ * tokens, 2 threads of an EPYC 9005: 0.39 against 0.31 ms). */
 void NN_CPU(embedding_bwd)(int threads, float *dwte, float *dwpe, const float *dy,
                            const int32_t *tokens, const int32_t *positions, int64_t N,
                            int64_t C)
 {
 #pragma omp parallel num_threads(threads)
     {
-        const struct stripe s = stripe_of_thread(C);
+        const int size = omp_get_num_threads(), thread = omp_get_thread_num();
         for (int64_t n = 0; n < N; n++) {
-            const float *row = dy + n * C + s.first;
-            add_row(dwte + tokens[n] * C + s.first, row, s.count);
-            if (dwpe) add_row(dwpe + positions[n] * C + s.first, row, s.count);
+            if (tokens[n] % size == thread) add_row(dwte + tokens[n] * C, dy + n * C, C);
+            if (dwpe && positions[n] % size == thread)
+                add_row(dwpe + positions[n] * C, dy + n * C, C);
         }
     }
 }
