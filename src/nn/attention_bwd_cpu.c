@@ -2,6 +2,7 @@
  * query rows that see them, of all query heads of the group, so dk and dv are written once.
  * Forward was S = scale q k^T, P = exp(S - lse), y = P v, hence
  *   dv = P^T dy    dS = P * (dy v^T - delta)    dq = scale dS k    dk = scale dS^T q */
+#include <math.h>
 #include <omp.h>
 
 #include "nn/attention_tile.h"
@@ -28,28 +29,19 @@ struct key_part {
     int64_t k0, k1; /* the key tile at hand */
 };
 
-/* p = exp(s - lse) in [lo, hi) and 0 elsewhere, then ds = p * (dp - delta) over dp. */
-static void gradient_row(float *p, float *ds, int64_t lo, int64_t hi, int64_t n,
+/* In the span p = exp(s - lse) over s and ds = p * (dp - delta) over dp, elsewhere 0. */
+static void gradient_row(float *p, float *ds, struct attention_span span, int64_t n,
                          float lse, float delta)
 {
-    if (lo >= hi) {
-        memset(p, 0, (size_t)n * sizeof *p);
-        memset(ds, 0, (size_t)n * sizeof *ds);
-        return;
-    }
-    const int64_t from = lo / 16 * 16, to = attention_pad(hi);
+    attention_fill_edges(p, span, -HUGE_VALF);
+    attention_fill_edges(ds, span, 0);
 #pragma omp simd
-    for (int64_t j = from; j < to; j++) {
-        const bool seen = j >= lo && j < hi;
-        const float e = nn_exp(p[j] - lse);
-        const float d = e * (ds[j] - delta);
-        p[j] = seen ? e : 0;
-        ds[j] = seen ? d : 0;
+    for (int64_t j = span.from; j < span.to; j++) {
+        p[j] = nn_exp(p[j] - lse);
+        ds[j] = p[j] * (ds[j] - delta);
     }
-    memset(p, 0, (size_t)from * sizeof *p);
-    memset(ds, 0, (size_t)from * sizeof *ds);
-    memset(p + to, 0, (size_t)(n - to) * sizeof *p);
-    memset(ds + to, 0, (size_t)(n - to) * sizeof *ds);
+    attention_zero_outside(p, span, n);
+    attention_zero_outside(ds, span, n);
 }
 
 /* Query rows [q0, q1) of head h against key rows [k0, k1) inside the key tile. */
@@ -70,10 +62,8 @@ static void backward_tile(const struct backward *w, const struct key_part *t, in
     nn_gemm(false, true, nq, nk, D, a->scale, q, W, k, W, 0, t->p, ld);
     nn_gemm(false, true, nq, nk, D, 1, dy, HD, v, W, 0, t->ds, ld);
     for (int64_t i = q0; i < q1; i++) {
-        const int64_t start = attention_row_start(a, t->b, i);
-        const int64_t lo = start > k0 ? start - k0 : 0;
-        const int64_t hi = attention_min(i + 1, k1) - k0;
-        gradient_row(t->p + (i - q0) * ld, t->ds + (i - q0) * ld, lo, hi, ld,
+        const struct attention_span span = attention_row_span(a, t->b, i, k0, k1);
+        gradient_row(t->p + (i - q0) * ld, t->ds + (i - q0) * ld, span, ld,
                      w->lse[head_row + i], w->delta[head_row + i]);
     }
     nn_gemm(true, false, nk, D, nq, 1, t->p, ld, dy, HD, 1, dv, D);

@@ -15,34 +15,27 @@ struct query_tile {
     float *max, *sum;     /* [q1 - q0], running */
 };
 
-/* s[lo, hi) are the scores a row sees in this tile; they become exp(s - max), the others of the
- * n become 0.  Returns by what all that was summed before has to be multiplied.  Work is on
- * whole vectors: what is added to fill them up is -infinity, whose exponential is 0. */
-static float softmax_row(float *s, int64_t lo, int64_t hi, int64_t n, float *max,
-                         float *sum)
+/* The largest of `max` and the scores in the span, which is filled up with -infinity. */
+static float row_max(float *s, struct attention_span span, float max)
 {
-    if (lo >= hi) {
-        memset(s, 0, (size_t)n * sizeof *s);
-        return 1;
-    }
-    const int64_t from = lo / 16 * 16, to = attention_pad(hi);
-    for (int64_t j = from; j < lo; j++) s[j] = -HUGE_VALF;
-    for (int64_t j = hi; j < to; j++) s[j] = -HUGE_VALF;
-    const float before = *max;
-    float m = before, l = 0;
+    attention_fill_edges(s, span, -HUGE_VALF);
+    float m = max;
 #pragma omp simd reduction(max : m)
-    for (int64_t j = from; j < to; j++) m = s[j] > m ? s[j] : m;
-#pragma omp simd reduction(+ : l)
-    for (int64_t j = from; j < to; j++) {
-        s[j] = nn_exp(s[j] - m);
-        l += s[j];
+    for (int64_t j = span.from; j < span.to; j++) m = s[j] > m ? s[j] : m;
+    return m;
+}
+
+/* Scores in the span become exp(s - max), the others of the n become 0; returns their sum. */
+static float row_exp(float *s, struct attention_span span, int64_t n, float max)
+{
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t j = span.from; j < span.to; j++) {
+        s[j] = nn_exp(s[j] - max);
+        sum += s[j];
     }
-    if (from > 0) memset(s, 0, (size_t)from * sizeof *s);
-    if (to < n) memset(s + to, 0, (size_t)(n - to) * sizeof *s);
-    const float keep = before == m ? 1 : nn_exp(before - m);
-    *max = m;
-    *sum = *sum * keep + l;
-    return keep;
+    attention_zero_outside(s, span, n);
+    return sum;
 }
 
 static void scale_row(float *x, float by, int64_t n)
@@ -51,9 +44,31 @@ static void scale_row(float *x, float by, int64_t n)
     for (int64_t i = 0; i < n; i++) x[i] *= by;
 }
 
+/* Scores [nq, ld] of keys [k0, k1) become exp(score - max).  Three loops, because in one each
+ * row would wait for its maximum, then for the factor, then for the sum. */
+static void softmax_rows(struct query_tile *t, const struct nn_attention *a, int64_t k0,
+                         int64_t k1, int64_t ld)
+{
+    const int64_t nq = t->q1 - t->q0;
+    struct attention_span span[ATTENTION_Q];
+    float keep[ATTENTION_Q]; /* what was summed before is to be multiplied by */
+    for (int64_t i = 0; i < nq; i++) {
+        span[i] = attention_row_span(a, t->b, t->q0 + i, k0, k1);
+        keep[i] = t->max[i];
+        t->max[i] = row_max(t->scores + i * ld, span[i], t->max[i]);
+    }
+    for (int64_t i = 0; i < nq; i++)
+        keep[i] = keep[i] == t->max[i] ? 1 : nn_exp(keep[i] - t->max[i]);
+    for (int64_t i = 0; i < nq; i++) {
+        const float sum = row_exp(t->scores + i * ld, span[i], ld, t->max[i]);
+        t->sum[i] = t->sum[i] * keep[i] + sum;
+        if (keep[i] != 1) scale_row(t->sum_v + i * a->D, keep[i], a->D);
+    }
+}
+
 /* Key rows [k0, k1) for all query rows of the tile. */
 static void add_keys(struct query_tile *t, const float *qkv, const struct nn_attention *a,
-                     int64_t k0, int64_t k1, bool first)
+                     int64_t k0, int64_t k1)
 {
     const int64_t W = (a->H + 2 * a->K) * a->D, D = a->D, group = t->h / (a->H / a->K);
     const float *rows = qkv + t->b * a->T * W;
@@ -61,17 +76,9 @@ static void add_keys(struct query_tile *t, const float *qkv, const struct nn_att
     const float *k = rows + k0 * W + (a->H + group) * D;
     const float *v = k + a->K * D;
     const int64_t nq = t->q1 - t->q0, nk = k1 - k0, ld = attention_pad(nk);
-
     nn_gemm(false, true, nq, nk, D, a->scale, q, W, k, W, 0, t->scores, ld);
-    for (int64_t i = 0; i < nq; i++) {
-        const int64_t start = attention_row_start(a, t->b, t->q0 + i);
-        const int64_t lo = start > k0 ? start - k0 : 0;
-        const int64_t hi = attention_min(t->q0 + i + 1, k1) - k0;
-        const float keep =
-            softmax_row(t->scores + i * ld, lo, hi, ld, &t->max[i], &t->sum[i]);
-        if (!first && keep != 1) scale_row(t->sum_v + i * D, keep, D);
-    }
-    nn_gemm(false, false, nq, D, nk, 1, t->scores, ld, v, W, first ? 0 : 1, t->sum_v, D);
+    softmax_rows(t, a, k0, k1, ld);
+    nn_gemm(false, false, nq, D, nk, 1, t->scores, ld, v, W, 1, t->sum_v, D);
 }
 
 static void forward_tile(struct query_tile *t, float *y, float *lse, const float *qkv,
@@ -79,9 +86,10 @@ static void forward_tile(struct query_tile *t, float *y, float *lse, const float
 {
     const int64_t nq = t->q1 - t->q0, D = a->D;
     for (int64_t i = 0; i < nq; i++) t->max[i] = -HUGE_VALF, t->sum[i] = 0;
+    memset(t->sum_v, 0, (size_t)(nq * D) * sizeof *t->sum_v);
     const int64_t start = attention_tile_start(a, t->b, t->q0, t->q1);
     for (int64_t k0 = start; k0 < t->q1; k0 += ATTENTION_K)
-        add_keys(t, qkv, a, k0, attention_min(k0 + ATTENTION_K, t->q1), k0 == start);
+        add_keys(t, qkv, a, k0, attention_min(k0 + ATTENTION_K, t->q1));
 
     for (int64_t i = 0; i < nq; i++) {
         float *row = y + ((t->b * a->T + t->q0 + i) * a->H + t->h) * D;

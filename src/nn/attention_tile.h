@@ -76,6 +76,38 @@ static inline int64_t attention_row_start(const struct nn_attention *a, int64_t 
     return a->doc_start ? a->doc_start[b * a->T + i] : 0;
 }
 
+/* The columns of a tile of keys [k0, k1) that query row i sees, and the whole vectors around
+ * them: [from, to) holds [lo, hi), all zero if there are none. */
+struct attention_span {
+    int64_t lo, hi, from, to;
+};
+
+static inline struct attention_span attention_row_span(const struct nn_attention *a,
+                                                       int64_t b, int64_t i, int64_t k0,
+                                                       int64_t k1)
+{
+    const int64_t start = attention_row_start(a, b, i);
+    struct attention_span s = {.lo = start > k0 ? start - k0 : 0,
+                               .hi = attention_min(i + 1, k1) - k0};
+    if (s.lo >= s.hi) return (struct attention_span){0};
+    s.from = s.lo / 16 * 16;
+    s.to = attention_pad(s.hi);
+    return s;
+}
+
+/* What fills the whole vectors up. */
+static inline void attention_fill_edges(float *x, struct attention_span s, float value)
+{
+    for (int64_t j = s.from; j < s.lo; j++) x[j] = value;
+    for (int64_t j = s.hi; j < s.to; j++) x[j] = value;
+}
+
+static inline void attention_zero_outside(float *x, struct attention_span s, int64_t n)
+{
+    if (s.from > 0) memset(x, 0, (size_t)s.from * sizeof *x);
+    if (s.to < n) memset(x + s.to, 0, (size_t)(n - s.to) * sizeof *x);
+}
+
 /* The first key row that any of the query rows [q0, q1) of sequence b sees. */
 static inline int64_t attention_tile_start(const struct nn_attention *a, int64_t b,
                                            int64_t q0, int64_t q1)

@@ -1,18 +1,34 @@
 /* Softmax, loss and gradient of rows of logits in two passes.
  *
  * A row of a large vocabulary does not fit the first-level cache, and the whole chunk does not
- * fit any, so what counts is how often a row is read.  The first pass goes block by block and
- * finds a block's maximum and its exponentials while the block is near; the second writes. */
+ * fit any, so what counts is how often a row is read.  The first pass goes block by block: it
+ * finds a block's maximum and, while the block is near, replaces it by exp(x - maximum).  The
+ * second multiplies each block by what its maximum and the row's sum ask for. */
+#include <float.h>
 #include <math.h>
 
 #include "nn/ops_cpu.h"
 #include "nn/simd_math.h"
 
-enum { BLOCK = 2048 };
+enum { MIN_BLOCK = 2048, MAX_BLOCKS = 256 };
 
+struct row {
+    int64_t V, block;      /* numbers in a row, in a block */
+    float max[MAX_BLOCKS]; /* of each block */
+    double sum;            /* of exp(x - row_max) */
+    float row_max;
+};
+
+static int64_t block_size(int64_t V)
+{
+    const int64_t least = (V + MAX_BLOCKS - 1) / MAX_BLOCKS;
+    return least < MIN_BLOCK ? MIN_BLOCK : (least + 15) / 16 * 16;
+}
+
+/* Finite even if every x is -infinity (columns that pad a vocabulary), so that x - m is not NaN. */
 static float block_max(const float *x, int64_t n)
 {
-    float m = -HUGE_VALF;
+    float m = -FLT_MAX;
 #pragma omp simd reduction(max : m)
     for (int64_t i = 0; i < n; i++) m = x[i] > m ? x[i] : m;
     return m;
@@ -26,32 +42,42 @@ static float block_sum_exp(const float *x, float max, int64_t n)
     return s;
 }
 
-struct row {
-    float max;
-    double sum; /* of exp(x - max) */
-};
-
-static struct row row_statistics(const float *x, int64_t V)
+/* The same sum, to the bit, and the terms in place. */
+static float block_exp(float *x, float max, int64_t n)
 {
-    struct row r = {.max = -HUGE_VALF};
-    for (int64_t i = 0; i < V; i += BLOCK) {
-        const int64_t n = V - i < BLOCK ? V - i : BLOCK;
-        const float m = block_max(x + i, n);
-        if (m > r.max) {
-            r.sum *= exp((double)r.max - (double)m);
-            r.max = m;
-        }
-        r.sum += (double)block_sum_exp(x + i, r.max, n);
+    float s = 0;
+#pragma omp simd reduction(+ : s)
+    for (int64_t i = 0; i < n; i++) {
+        x[i] = nn_exp(x[i] - max);
+        s += x[i];
     }
-    return r;
+    return s;
 }
 
-static void row_gradient(float *x, struct row r, int64_t V, int32_t target)
+static void row_statistics(struct row *r, float *x, bool in_place)
 {
-    const float max = r.max, scale = (float)(1 / r.sum);
+    r->sum = 0;
+    r->row_max = -HUGE_VALF;
+    for (int64_t i = 0; i < r->V; i += r->block) {
+        const int64_t n = r->V - i < r->block ? r->V - i : r->block;
+        const float m = block_max(x + i, n), before = r->row_max;
+        const float s = in_place ? block_exp(x + i, m, n) : block_sum_exp(x + i, m, n);
+        r->max[i / r->block] = m;
+        r->row_max = m > before ? m : before;
+        r->sum *= exp((double)before - (double)r->row_max);
+        r->sum += (double)s * exp((double)m - (double)r->row_max);
+    }
+}
+
+static void row_gradient(const struct row *r, float *x)
+{
+    for (int64_t i = 0; i < r->V; i += r->block) {
+        const int64_t n = r->V - i < r->block ? r->V - i : r->block;
+        const double m = (double)r->max[i / r->block];
+        const float by = (float)(exp(m - (double)r->row_max) / r->sum);
 #pragma omp simd
-    for (int64_t i = 0; i < V; i++) x[i] = nn_exp(x[i] - max) * scale;
-    x[target] -= 1;
+        for (int64_t j = 0; j < n; j++) x[i + j] *= by;
+    }
 }
 
 void NN_CPU(softmax_loss)(int threads, float *logits, float *row_loss,
@@ -67,8 +93,12 @@ void NN_CPU(softmax_loss)(int threads, float *logits, float *row_loss,
             if (gradient) memset(x, 0, (size_t)V * sizeof *x);
             continue;
         }
-        const struct row r = row_statistics(x, V);
-        row_loss[n] = (float)((double)r.max - (double)x[target] + log(r.sum));
-        if (gradient) row_gradient(x, r, V, target);
+        struct row r = {.V = V, .block = block_size(V)};
+        const double at_target = (double)x[target];
+        row_statistics(&r, x, gradient);
+        row_loss[n] = (float)((double)r.row_max - at_target + log(r.sum));
+        if (!gradient) continue;
+        row_gradient(&r, x);
+        x[target] -= 1;
     }
 }

@@ -98,6 +98,31 @@ TEST(large_logits_stay_exact)
     measured_each_nn(compare, &c);
 }
 
+/* Columns that pad a vocabulary: whole blocks of the row are -infinity. */
+static void pad_columns(struct nn *nn, void *arg)
+{
+    enum { V = 9001, USED = 3000 };
+    (void)arg;
+    if (nn_is_measuring(nn)) return;
+    struct tensor x = randn_2d(1, 1, V);
+    double *p = test_alloc(V * sizeof *p), sum = 0;
+    for (int64_t v = USED; v < V; v++) tensor_f32(&x)[v] = -HUGE_VALF;
+    for (int64_t v = 0; v < USED; v++) sum += exp((double)tensor_f32(&x)[v]);
+    for (int64_t v = 0; v < USED; v++) p[v] = exp((double)tensor_f32(&x)[v]) / sum;
+    const double loss = -log(p[7]);
+    p[7] -= 1;
+    float got = NAN;
+    nn->ops->softmax_loss(nn_threads(nn), tensor_f32(&x), &got, (const int32_t[]){7}, 1,
+                          V, true);
+    check_within((double)got, loss, 1e-6 * loss);
+    check_near("gradient", tensor_f32(&x), p, V, 1e-12);
+}
+
+TEST(columns_at_minus_infinity_have_no_share)
+{
+    measured_each_nn(pad_columns, NULL);
+}
+
 TEST(rows_without_target_cost_nothing)
 {
     struct loss_case c = make(4, 11, 3, 1);
