@@ -57,16 +57,16 @@ static bool read_integer(const char *text, int64_t *value)
     const bool negative = *text == '-';
     if (*text == '-' || *text == '+') text++;
     if (*text == '\0' || (*text == '0' && text[1] != '\0')) return false;
-    int64_t x = 0;
+    int64_t x = 0; /* negative, as -2^63 has no positive twin */
+    bool fits = true;
     for (; *text; text++) {
         if (*text < '0' || *text > '9') return false;
-        if (__builtin_mul_overflow(x, 10, &x) ||
-            __builtin_sub_overflow(x, *text - '0', &x)) {
-            *value = negative ? INT64_MIN : INT64_MAX; /* out of any bounds */
-            return true;
-        }
+        fits = fits && !__builtin_mul_overflow(x, 10, &x) &&
+               !__builtin_sub_overflow(x, *text - '0', &x);
     }
-    *value = negative ? x : -x; /* no overflow: |x| <= 2^63, and -2^63 ends below */
+    if (!negative) fits = fits && !__builtin_sub_overflow(0, x, &x);
+    if (!fits) x = negative ? INT64_MIN : INT64_MAX; /* out of any bounds */
+    *value = x;
     return true;
 }
 

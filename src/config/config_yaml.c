@@ -142,14 +142,9 @@ static status_t read_source_item(struct reader *r, const struct config_key *k)
     return config_add_source(r->c, k, &s, 1);
 }
 
-static status_t read_sources(struct reader *r, const struct config_key *k, int line)
+static status_t read_sources(struct reader *r, const struct config_key *k)
 {
-    if (r->event.type == YAML_SCALAR_EVENT) {
-        struct config_scalar s = scalar(r);
-        s.place = line;
-        return config_add_source(r->c, k, &s, 1);
-    }
-    if (r->event.type == YAML_MAPPING_START_EVENT) return read_source(r, k);
+    if (r->event.type != YAML_SEQUENCE_START_EVENT) return read_source_item(r, k);
     for (;;) {
         TRY(next(r));
         if (r->event.type == YAML_SEQUENCE_END_EVENT) return STATUS_OK;
@@ -175,7 +170,7 @@ static status_t read_key(struct reader *r, const struct config_key *k, int line)
     TRY(claim(r, k->name, &r->c->places->of[k - config_keys], line));
     if (k->type == CONFIG_SOURCES) {
         config_clear(r->c, k);
-        return read_sources(r, k, line);
+        return read_sources(r, k);
     }
     if (r->event.type != YAML_SCALAR_EVENT) {
         char valid[CONFIG_VALID_BYTES];
@@ -184,8 +179,7 @@ static status_t read_key(struct reader *r, const struct config_key *k, int line)
             r->c, line, "%s: a %s is not a single value (valid: %s)", k->name,
             r->event.type == YAML_MAPPING_START_EVENT ? "mapping" : "list", valid);
     }
-    struct config_scalar s = scalar(r);
-    s.place = line; /* libyaml marks an empty value at the next token */
+    const struct config_scalar s = scalar(r);
     return config_set(r->c, k, &s);
 }
 
