@@ -227,8 +227,8 @@ TEST(attributes_that_are_newer_impossible_missing_or_ill_typed_are_refused)
     set_u64("step", UINT64_MAX, "attribute step is 18446744073709551615");
     set_u64("generation", 9, "shard-00000.9.h5: is missing");
     static const char *const names[] = {
-        "version",       "generation", "step",   "next_sample", "tokens",
-        "skipped_steps", "log_targets", "seed",       "config", "versions",    "data"};
+        "version",     "generation", "step",   "next_sample", "tokens", "skipped_steps",
+        "log_targets", "seed",       "config", "versions",    "data"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         hid_t file = edit();
         H5Adelete(file, names[i]);

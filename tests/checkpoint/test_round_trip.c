@@ -89,6 +89,25 @@ TEST(the_parameters_may_lie_elsewhere_in_the_buffer)
     checkpoint_close(&c);
 }
 
+TEST(ranks_may_own_nothing)
+{
+    struct comm *world = test_world();
+    const char *run = new_run(7);
+    const struct param_table t = small_table();
+    struct checkpoint_range all[MAX_RANGES];
+    const int owner = comm_size(world) - 1, mine = comm_rank(world) == owner;
+    cut_ranges(&t, 0, 1, 1, 0, all);
+    fill_ranges(83, all, 1);
+    const struct checkpoint_meta meta = some_meta(1);
+    ASSERT_OK(checkpoint_save(run, world, &t, all, mine, &meta));
+    ASSERT_OK(load_state(path_in(run, "step-00000001"), 83));
+    struct checkpoint *c;
+    ASSERT_OK(checkpoint_open(&c, path_in(run, "step-00000001")));
+    ASSERT_OK(checkpoint_verify(c));
+    ASSERT_OK(checkpoint_read(c, &t, NULL, 0));
+    checkpoint_close(&c);
+}
+
 TEST(meta_comes_back_as_written)
 {
     struct comm *world = test_world();
