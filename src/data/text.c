@@ -183,7 +183,7 @@ static status_t parse_line(struct text_reader *r, const char *line, size_t n,
     const char *path = r->sources[r->current].path;
     json_error_t error;
     json_decref(r->parsed);
-    r->parsed = json_loadb(line, n, JSON_ALLOW_NUL, &error);
+    r->parsed = json_loadb(line, n, JSON_ALLOW_NUL | JSON_DECODE_ANY, &error);
     if (!r->parsed) {
         make_printable(error.text);
         return status_set(STATUS_DATA, "%s:%lld: is not JSON: %s", path,

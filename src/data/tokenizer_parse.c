@@ -9,7 +9,8 @@
 struct parse {
     struct tokenizer *t;
     const char *file; /* for messages */
-    bool *taken;      /* of every id: it has a token */
+    /* of every id: it has a token; text can become it without its being an added token */
+    bool *taken, *made;
     json_t *root, *model, *vocab, *added;
 };
 
@@ -169,8 +170,9 @@ static status_t measure(struct parse *p)
     p->t->vocab_size = largest + 1;
     p->t->tokens = calloc((size_t)largest + 1, sizeof *p->t->tokens);
     p->taken = calloc((size_t)largest + 1, sizeof *p->taken);
+    p->made = calloc((size_t)largest + 1, sizeof *p->made);
     p->t->pool = malloc(pool_bytes);
-    return p->t->tokens && p->taken && p->t->pool ? STATUS_OK : no_memory(p);
+    return p->t->tokens && p->taken && p->made && p->t->pool ? STATUS_OK : no_memory(p);
 }
 
 /* Give `id` to a token that is `name` in the file and stands for the `n` bytes at the end of
@@ -207,6 +209,7 @@ static status_t read_vocab(struct parse *p)
         int64_t *id = byte_map_add(&t->whole, bytes, (size_t)n, NULL);
         if (!id) return no_memory(p);
         *id = id_of(value);
+        p->made[*id] = true;
     }
     bool complete = true;
     for (unsigned b = 0; b < 256; b++) {
@@ -215,6 +218,7 @@ static status_t read_vocab(struct parse *p)
         const int64_t *id =
             byte_map_find(&t->names, symbol, alphabet_write(symbol, &byte, 1));
         t->byte_ids[b] = id ? (int32_t)*id : -1;
+        if (id) p->made[*id] = true;
         complete = complete && id;
     }
     if (!is_null(json_object_get(p->model, "unk_token")) && !complete)
@@ -267,9 +271,10 @@ static status_t read_merge(struct parse *p, size_t i, const json_t *x)
     const int64_t *b = byte_map_find(names, right, n_right);
     const int64_t *c = byte_map_find(names, both, n_left + n_right);
     status_t st = STATUS_OK;
-    if (a && b && c)
+    if (a && b && c) {
         merge_table_put(&p->t->merges, (int32_t)*a, (int32_t)*b, (int32_t)i, (int32_t)*c);
-    else
+        p->made[*c] = true;
+    } else
         st = parse_refuse(p->file, "model.merges[%zu]: \"%.60s\" is not in model.vocab",
                           i, !a || !b ? (a ? right : left) : both);
     free(both);
@@ -300,22 +305,29 @@ static int flag_of(const struct parse *p, size_t i, const char *name, bool norma
     return -1;
 }
 
-/* An added token that is also in model.vocab must stand for the same bytes there. */
-static status_t check_known(const struct parse *p, const char *content, int64_t known,
+/* An added token that is also in model.vocab stands for what it is written with; so it must not
+ * be made of other bytes there. */
+static status_t check_known(struct parse *p, const char *content, int64_t known,
                             int64_t id)
 {
-    const struct token *token = &p->t->tokens[known];
+    struct tokenizer *t = p->t;
+    struct token *token = &t->tokens[known];
+    const size_t n = strlen(content);
     if (known != id)
         return parse_refuse(p->file,
                             "added token \"%.60s\" has id %lld, but %lld in the "
                             "vocabulary",
                             content, (long long)id, (long long)known);
-    if (token->bytes != strlen(content) ||
-        memcmp(p->t->pool + token->offset, content, token->bytes) != 0)
+    if (token->bytes == n && memcmp(t->pool + token->offset, content, n) == 0)
+        return STATUS_OK;
+    if (p->made[known])
         return parse_refuse(p->file,
                             "added token \"%.60s\" stands for other bytes in "
                             "model.vocab",
                             content);
+    *token = (struct token){.offset = t->pool_bytes, .bytes = n};
+    memcpy(t->pool + t->pool_bytes, content, n);
+    t->pool_bytes += n;
     return STATUS_OK;
 }
 
@@ -391,6 +403,7 @@ status_t tokenizer_parse(struct tokenizer **out, const char *name, const char *j
                : parse_refuse(name, "line %d: is not JSON: %s", error.line, error.text);
     json_decref(p.root);
     free(p.taken);
+    free(p.made);
     if (st != STATUS_OK) tokenizer_close(&p.t);
     *out = p.t;
     return st;
