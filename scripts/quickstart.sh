@@ -65,7 +65,7 @@ fi
 # which containers forbid.
 cores=$(nproc)
 threads=$((cores > 1 ? cores / 2 : 1))
-launch=(mpirun -n 2 --bind-to none --oversubscribe --mca mpi_yield_when_idle "$((cores < 2))"
+launch=(mpirun -q -n 2 --bind-to none --oversubscribe --mca mpi_yield_when_idle "$((cores < 2))"
     --mca btl "self,vader" --mca btl_vader_single_copy_mechanism none)
 if [[ $(id -u) -eq 0 ]]; then
     export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
@@ -88,7 +88,7 @@ if [[ ${#texts[@]} -eq 0 ]]; then
     texts=("$out/text.txt")
 fi
 [[ -e $out/tokenizer.json ]] ||
-    "$yoke" tokenizer train --vocab 8192 --out "$out/tokenizer.json" "${texts[@]}"
+    "$yoke" tokenizer train --vocab 4096 --out "$out/tokenizer.json" "${texts[@]}"
 [[ -e $out/train.h5 && -e $out/validation.h5 ]] ||
     "$yoke" tokenize --tokenizer "$out/tokenizer.json" --out "$out/train.h5" \
         --validation "$out/validation.h5" --validation-share 0.05 \
@@ -122,7 +122,7 @@ if [[ ! -s $out/steps ]]; then
             s = substr($0, RSTART + 10, RLENGTH - 10) + 0
         } END {
             if (s <= 0) exit 1
-            n = int(0.9 * 60 * minutes / s); print n < 40 ? 40 : n
+            n = int(0.9 * 60 * minutes / s); print n < 80 ? 80 : n
         }' "$out/timing/metrics.jsonl" >"$out/steps.tmp" || refuse "the timing run measured nothing"
     mv "$out/steps.tmp" "$out/steps"
     rm -rf "$out/timing"
