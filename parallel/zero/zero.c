@@ -30,10 +30,20 @@ static float *at(float *x, int64_t i)
     return x ? x + i : NULL;
 }
 
-status_t zero_create(struct zero **z, const struct dp *dp, float *params,
+/* What this rank owns of bucket slice i, without the padding behind n_used. */
+static struct zero_range owned_range(const struct dp *dp, int64_t i, int64_t n_used)
+{
+    struct zero_range r = {0};
+    dp_owned(dp, i, &r.start, &r.count);
+    const int64_t left = n_used > r.start ? n_used - r.start : 0;
+    if (r.count > left) r.count = left;
+    return r;
+}
+
+status_t zero_create(struct zero **z, const struct dp *dp, float *params, int64_t n_used,
                      struct arena *arena)
 {
-    CHECK(params || !arena->base);
+    CHECK((params || !arena->base) && n_used >= 0 && n_used <= dp_n_elements(dp));
     *z = NULL;
     struct zero *made = calloc(1, sizeof *made);
     if (made) made->owned = calloc((size_t)dp_n_owned(dp) + 1, sizeof *made->owned);
@@ -42,13 +52,12 @@ status_t zero_create(struct zero **z, const struct dp *dp, float *params,
         return status_set(STATUS_NOMEM, "no memory for the optimizer's list of ranges");
     }
     made->sharded = dp_op(dp) == COMM_REDUCE_SCATTER;
-    made->all = (struct zero_range){.count = dp_n_elements(dp), .master = params};
-    made->n_owned = dp_n_owned(dp);
+    made->all = (struct zero_range){.count = n_used, .master = params};
     int64_t n_owned_elements = 0;
-    for (int64_t i = 0; i < made->n_owned; i++) {
-        struct zero_range *r = &made->owned[i];
-        dp_owned(dp, i, &r->start, &r->count);
-        n_owned_elements += r->count;
+    for (int64_t i = 0; i < dp_n_owned(dp); i++) {
+        const struct zero_range r = owned_range(dp, i, n_used);
+        if (r.count > 0) made->owned[made->n_owned++] = r;
+        n_owned_elements += r.count;
     }
 
     const int64_t n = made->sharded ? n_owned_elements : made->all.count;

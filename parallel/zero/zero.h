@@ -27,10 +27,11 @@ struct zero_range {
 enum comm_op zero_reduction(int stage);
 
 /* State for params[dp_n_elements], which are borrowed for the life of *z, as dp is until
- * return; the stage is the one dp reduces for.  Moments are zero, from `arena`; while that
- * measures, params may be NULL.  Caller owns *z.  STATUS_NOMEM.  Local. */
+ * return; the stage is the one dp reduces for.  Elements at and behind n_used are padding and
+ * in no range.  Moments are zero, from `arena`; while that measures, params may be NULL.
+ * Caller owns *z.  STATUS_NOMEM.  Local. */
 MUST_USE status_t zero_create(struct zero **z, const struct dp *dp, float *params,
-                              struct arena *arena);
+                              int64_t n_used, struct arena *arena);
 void zero_destroy(struct zero **z); /* NULL-safe; nulls */
 
 /* What this rank updates, in the order of the buffer. */
@@ -38,6 +39,6 @@ int64_t zero_n_ranges(const struct zero *z);
 struct zero_range zero_range(const struct zero *z, int64_t i);
 
 /* What this rank answers for in the gradient norm and in checkpoints, in the order of the
- * buffer: over all ranks every element once. */
+ * buffer: over all ranks every used element once. */
 int64_t zero_n_owned(const struct zero *z);
 struct zero_range zero_owned(const struct zero *z, int64_t i);

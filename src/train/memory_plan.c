@@ -42,6 +42,7 @@ int64_t memory_plan_bucket_elements(const struct config *c)
 
 /* Staging of the reductions and moments of the updated ranges: made on measuring arenas. */
 static status_t measure_state(struct memory_plan *p, const struct config *c,
+                              const struct param_table *params,
                               struct comm *data_parallel)
 {
     struct arena staging = arena_measure(), moments = arena_measure();
@@ -50,7 +51,7 @@ static status_t measure_state(struct memory_plan *p, const struct config *c,
     status_t st =
         dp_create(&dp, data_parallel, p->padded_elements, memory_plan_bucket_elements(c),
                   zero_reduction((int)c->zero), &staging);
-    if (st == STATUS_OK) st = zero_create(&zero, dp, NULL, &moments);
+    if (st == STATUS_OK) st = zero_create(&zero, dp, NULL, params->n_elements, &moments);
     p->communication = staging.peak_bytes;
     p->optimizer = moments.peak_bytes;
     zero_destroy(&zero);
@@ -70,7 +71,7 @@ status_t memory_plan_make(struct memory_plan *p, const struct config *c,
     p->padded_elements = dp_padded_elements(params->n_elements, comm_size(data_parallel));
     p->weights = arena_align((size_t)p->padded_elements * sizeof(float));
     p->gradients = p->weights;
-    TRY(measure_state(p, c, data_parallel));
+    TRY(measure_state(p, c, params, data_parallel));
     TRY(model_measure(&mo, dev, n_threads, true, &needs));
     inputs_take(&inputs, dev, mo.max_B, mo.T);
     p->activations = arena_align(needs.activation_bytes);

@@ -113,7 +113,7 @@ static status_t allocate(struct trainer *t)
     TRY(dp_create(&t->dp, t->data_parallel, p->padded_elements,
                   memory_plan_bucket_elements(t->config),
                   zero_reduction((int)t->config->zero), &t->memory));
-    TRY(zero_create(&t->zero, t->dp, t->weights, &t->memory));
+    TRY(zero_create(&t->zero, t->dp, t->weights, t->params.n_elements, &t->memory));
     const struct model_options mo = memory_plan_model_options(t->config, &t->params);
     TRY(nn_create(&t->nn, t->device, t->n_threads, p->scratch));
     TRY(model_create(&t->model, &mo, t->nn, t->weights, t->grads, &t->memory));
