@@ -116,7 +116,7 @@ static bool same_config(const struct launch_note *a, const struct launch_note *b
     return a->config == b->config;
 }
 
-/* "rank 3" or "ranks 0-2, 5": those for which same(note, model) is `wanted`. */
+/* "rank 3" or "ranks 0-2, 5": those for which same(note, model) is `wanted`; how many. */
 static int name_ranks(char *out, size_t bytes, const struct launch_note *notes, int size,
                       const struct launch_note *model,
                       bool (*same)(const struct launch_note *,
@@ -161,16 +161,18 @@ status_t launch_judge(const struct launch_note *notes, int size)
                   "use that one's mpirun (ldd shows which libmpi it is)");
     }
     char ranks[300];
-    if (name_ranks(ranks, sizeof ranks, notes, size, mine, same_binary, false))
+    int n = name_ranks(ranks, sizeof ranks, notes, size, mine, same_binary, false);
+    if (n > 0)
         return status_set(STATUS_LAUNCH,
                           "%s run%s another yoke binary than rank 0 on %s: install the "
                           "same build on all hosts",
-                          ranks, strncmp(ranks, "ranks", 5) ? "s" : "", mine->host);
-    if (name_ranks(ranks, sizeof ranks, notes, size, mine, same_config, false))
+                          ranks, n == 1 ? "s" : "", mine->host);
+    n = name_ranks(ranks, sizeof ranks, notes, size, mine, same_config, false);
+    if (n > 0)
         return status_set(STATUS_LAUNCH,
                           "%s %s another configuration than rank 0 on %s: give all ranks "
                           "the same file and the same --set",
-                          ranks, strncmp(ranks, "ranks", 5) ? "has" : "have", mine->host);
+                          ranks, n == 1 ? "has" : "have", mine->host);
     return STATUS_OK;
 }
 
@@ -248,22 +250,20 @@ void launch_describe(const struct launch_note *notes, int size, int rank, int wa
 
     warning[0] = '\0';
     cure(n, &h, option, sizeof option);
-    const bool idle = h.cores < h.all_cores;
     if (wanted > h.fewest_cores && (int64_t)wanted * h.n_ranks <= h.all_cores)
         snprintf(
             warning, bytes,
             "host %s: train.threads is %d, but a rank may use only %d of %d cores: %s",
             n->host, wanted, h.fewest_cores, h.all_cores, option);
     else if (wanted && h.n_threads > h.all_cores)
-        snprintf(warning, bytes,
-                 "host %s: %d ranks of %d threads share %d cores: train.threads 0 picks "
-                 "what fits",
-                 n->host, h.n_ranks, wanted, h.all_cores);
-    else if (!wanted && idle && h.fewest_cores == 1)
         snprintf(
             warning, bytes,
-            "host %s: ranks are pinned to 1 core each and %d of %d cores stay idle: %s",
-            n->host, h.all_cores - h.cores, h.all_cores, option);
+            "host %s: %d threads in all on %d cores: train.threads 0 picks what fits",
+            n->host, h.n_threads, h.all_cores);
+    else if (!wanted && h.cores < h.all_cores && h.fewest_cores == 1)
+        snprintf(warning, bytes,
+                 "host %s: pinning to 1 core a rank leaves %d of %d cores idle: %s",
+                 n->host, h.all_cores - h.cores, h.all_cores, option);
 }
 
 /* Rank 0 speaks for all hosts. */

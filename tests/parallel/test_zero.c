@@ -8,21 +8,21 @@
 struct setup {
     struct dp *dp;
     struct zero *zero;
-    int64_t n;
+    int64_t n_used, n; /* n: with padding */
     float *params;
     size_t state_bytes;
 };
 
-static struct setup make(int64_t n_real, int64_t bucket, int stage)
+static struct setup make(int64_t n_used, int64_t bucket, int stage)
 {
     struct comm *c = test_world();
-    struct setup s = {.n = dp_padded_elements(n_real, comm_size(c))};
+    struct setup s = {.n_used = n_used, .n = dp_padded_elements(n_used, comm_size(c))};
     s.params = randn_1d(5, s.n).data;
 
     struct arena measure = arena_measure();
     ASSERT_OK(dp_create(&s.dp, c, s.n, bucket, zero_reduction(stage), &measure));
     const size_t dp_bytes = measure.peak_bytes;
-    ASSERT_OK(zero_create(&s.zero, s.dp, NULL, &measure));
+    ASSERT_OK(zero_create(&s.zero, s.dp, NULL, n_used, &measure));
     for (int64_t i = 0; i < zero_n_ranges(s.zero); i++) {
         assert_null(zero_range(s.zero, i).exp_avg);
         assert_null(zero_range(s.zero, i).master);
@@ -36,7 +36,7 @@ static struct setup make(int64_t n_real, int64_t bucket, int stage)
     memset(memory, 0x5a, measure.peak_bytes); /* dirty: moments must be zeroed */
     struct arena real = arena_over(memory, measure.peak_bytes);
     ASSERT_OK(dp_create(&s.dp, c, s.n, bucket, zero_reduction(stage), &real));
-    ASSERT_OK(zero_create(&s.zero, s.dp, s.params, &real));
+    ASSERT_OK(zero_create(&s.zero, s.dp, s.params, n_used, &real));
     assert_int_equal(real.peak_bytes, measure.peak_bytes);
     return s;
 }
@@ -52,20 +52,25 @@ TEST(stage_0_updates_everything_and_stage_1_what_it_owns)
     struct setup s = make(10007, 1000, 0);
     assert_int_equal(zero_n_ranges(s.zero), 1);
     assert_int_equal(zero_range(s.zero, 0).start, 0);
-    assert_int_equal(zero_range(s.zero, 0).count, s.n);
+    assert_int_equal(zero_range(s.zero, 0).count, 10007);
     assert_ptr_equal(zero_range(s.zero, 0).master, s.params);
     release(&s);
 
     s = make(10007, 1000, 1);
-    assert_int_equal(zero_n_ranges(s.zero), dp_n_owned(s.dp));
-    for (int64_t i = 0; i < zero_n_ranges(s.zero); i++) {
+    int64_t n_ranges = 0;
+    for (int64_t i = 0; i < dp_n_owned(s.dp); i++) {
         int64_t start, count;
         dp_owned(s.dp, i, &start, &count);
-        const struct zero_range r = zero_range(s.zero, i), o = zero_owned(s.zero, i);
+        if (start + count > s.n_used) count = s.n_used - start; /* padding is nobody's */
+        if (count <= 0) continue;
+        const struct zero_range r = zero_range(s.zero, n_ranges);
+        const struct zero_range o = zero_owned(s.zero, n_ranges++);
         assert_int_equal(r.start, start);
         assert_int_equal(r.count, count);
         assert_memory_equal(&r, &o, sizeof r);
     }
+    assert_int_equal(zero_n_ranges(s.zero), n_ranges);
+    assert_int_equal(zero_n_owned(s.zero), n_ranges);
     release(&s);
 }
 
@@ -73,7 +78,7 @@ TEST(moments_take_eight_bytes_an_element_updated)
 {
     const int size = comm_size(test_world());
     struct setup s = make(48000, 4800, 0); /* divisible by 16 x 1, 2, 3, 4 */
-    const size_t whole = (size_t)s.n * 8;
+    const size_t whole = (size_t)s.n_used * 8;
     assert_int_equal(s.state_bytes, whole);
     release(&s);
     s = make(48000, 4800, 1);
@@ -130,7 +135,19 @@ TEST(owned_state_is_the_state_that_is_updated)
             n_owned += o.count;
         }
         comm_sum_i64(test_world(), &n_owned, 1);
-        assert_int_equal(n_owned, s.n);
+        assert_int_equal(n_owned, s.n_used);
+        release(&s);
+    }
+}
+
+TEST(a_rank_may_own_nothing_but_padding)
+{
+    for (int stage = 0; stage < 2; stage++) {
+        struct setup s = make(5, 100, stage);
+        const bool mine = comm_rank(test_world()) == 0;
+        assert_int_equal(zero_n_owned(s.zero), mine ? 1 : 0);
+        if (mine) assert_int_equal(zero_owned(s.zero, 0).count, 5);
+        assert_int_equal(zero_n_ranges(s.zero), stage == 0 || mine ? 1 : 0);
         release(&s);
     }
 }

@@ -66,9 +66,10 @@ TEST(a_pinned_rank_is_told_the_option_that_frees_it)
 {
     /* mpirun -n 2 on 8 cores, as Open MPI does it when nothing is said */
     struct launch_note notes[2] = {note("a", 0, 1, 8), note("a", 1, 1, 8)};
-    describe(notes, 2, 0, 0, "host a: ranks 0-1, 2 cores, 1 thread each",
-             "host a: ranks are pinned to 1 core each and 6 of 8 cores stay idle: start "
-             "with mpirun --bind-to none, or --map-by ppr:2:node:PE=4");
+    describe(
+        notes, 2, 0, 0, "host a: ranks 0-1, 2 cores, 1 thread each",
+        "host a: pinning to 1 core a rank leaves 6 of 8 cores idle: start with mpirun "
+        "--bind-to none, or --map-by ppr:2:node:PE=4");
     describe(
         notes, 2, 0, 4,
         "host a: ranks 0-1, 2 cores, 4 threads each (more threads than cores)",
@@ -83,10 +84,9 @@ TEST(a_pinned_rank_is_told_the_option_that_frees_it)
     /* the only two cores there are: pinning loses nothing, unless more is asked for */
     struct launch_note all[2] = {note("a", 0, 1, 2), note("a", 1, 1, 2)};
     describe(all, 2, 0, 0, "host a: ranks 0-1, 2 cores, 1 thread each", "");
-    describe(
-        all, 2, 0, 2,
-        "host a: ranks 0-1, 2 cores, 2 threads each (more threads than cores)",
-        "host a: 2 ranks of 2 threads share 2 cores: train.threads 0 picks what fits");
+    describe(all, 2, 0, 2,
+             "host a: ranks 0-1, 2 cores, 2 threads each (more threads than cores)",
+             "host a: 4 threads in all on 2 cores: train.threads 0 picks what fits");
     /* bound to a socket each: as it should be */
     struct launch_note socket[2] = {note("a", 0, 4, 8), note("a", 4, 4, 8)};
     describe(socket, 2, 1, 0, "host a: ranks 0-1, 8 cores, 4 threads each", "");
