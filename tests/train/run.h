@@ -40,8 +40,7 @@ static inline void run_write_tokens(const char *path, uint64_t key, int64_t n_do
     token_writer_destroy(&w);
 }
 
-/* FOLDER/train.h5, FOLDER/validation.h5, and FOLDER/NAME.yaml with `extra` lines of YAML
- * overrides left to the command line. */
+/* FOLDER/train.h5, FOLDER/validation.h5 and FOLDER/config.yaml, which trains on them. */
 static inline void run_prepare(const char *folder)
 {
     static const char config[] =

@@ -1,0 +1,87 @@
+/* @ranks 1 2  @timeout 60
+ * What is planned is what is taken, to the byte; what is masked or not finite is left out. */
+#include <math.h>
+
+#include "run.h"
+#include "train/trainer.h"
+
+static void open_trainer(struct trainer *t, struct config *c, const char *override)
+{
+    struct comm *world = test_world();
+    const char *folder = test_folder();
+    char path[PATH_MAX];
+    if (comm_rank(world) == 0) run_prepare(folder);
+    comm_barrier(world);
+    snprintf(path, sizeof path, "%s/config.yaml", folder);
+    ASSERT_OK(config_load(c, path, &override, 1));
+    ASSERT_OK(trainer_init(t, world, c));
+    ASSERT_OK(trainer_restore(t));
+    ASSERT_OK(trainer_start_loader(t));
+}
+
+static void close_trainer(struct trainer *t, struct config *c)
+{
+    comm_barrier(test_world());
+    trainer_release(t);
+    config_release(c);
+}
+
+TEST(planned_bytes_are_allocated_bytes_and_all_of_them_are_used)
+{
+    static const char *const layouts[] = {"parallel.zero=0", "parallel.zero=1",
+                                          "model.recompute=full", "train.micro_batch=5"};
+    for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++) {
+        struct trainer t;
+        struct config c;
+        struct step_stats s;
+        open_trainer(&t, &c, layouts[i]);
+        assert_int_equal(device_allocated_bytes(t.device),
+                         memory_plan_device_bytes(&t.plan));
+        for (int step = 0; step < 3; step++) train_step(&t, &s);
+        assert_int_equal(device_allocated_bytes(t.device),
+                         memory_plan_device_bytes(&t.plan));
+        assert_int_equal(t.memory.peak_bytes, t.memory.capacity_bytes);
+        assert_int_equal(nn_scratch_peak_bytes(t.nn), t.plan.scratch);
+        close_trainer(&t, &c);
+    }
+}
+
+/* Weights and moments of this rank, hashed. */
+static uint64_t state_hash(const struct trainer *t)
+{
+    struct hash_stream *h = hash_stream_create();
+    for (int64_t i = 0; i < zero_n_ranges(t->zero); i++) {
+        const struct zero_range r = zero_range(t->zero, i);
+        const size_t bytes = (size_t)r.count * sizeof(float);
+        hash_stream_update(h, r.master, bytes);
+        hash_stream_update(h, r.exp_avg, bytes);
+        hash_stream_update(h, r.exp_avg_sq, bytes);
+    }
+    return hash_stream_finish(&h);
+}
+
+TEST(a_step_that_is_not_finite_changes_nothing_on_any_rank)
+{
+    struct trainer t;
+    struct config c;
+    struct step_stats s;
+    open_trainer(&t, &c, "log.interval=1");
+    train_step(&t, &s);
+    assert_false(s.skipped);
+    const uint64_t before = state_hash(&t);
+    const int last = comm_size(t.world) - 1;
+    float *norm =
+        t.weights + t.params.params[param_find(&t.params, "model.norm.weight")].offset;
+    const float keep = norm[0];
+    if (comm_rank(t.world) == last) norm[0] = INFINITY; /* one rank computes nonsense */
+    train_step(&t, &s);
+    assert_true(s.skipped);
+    assert_int_equal(t.progress.skipped, 1);
+    norm[0] = keep;
+    assert_true(state_hash(&t) == before);
+    train_step(&t, &s);
+    assert_false(s.skipped);
+    assert_false(state_hash(&t) == before);
+    assert_int_equal(t.progress.step, 3);
+    close_trainer(&t, &c);
+}
