@@ -136,7 +136,8 @@ void nn_attention_bwd(struct nn *nn, struct tensor *dqkv, const struct tensor *d
 
 /* One more token of each of B sequences against a cache of what was before.
  * y: [B, H*D]; qkv: [B, (H + 2K) * D] of the new token; cache_k, cache_v: [B * max_T, K*D];
- * length: rows already in each cache, the new row is appended at [length]; length < max_T. */
+ * length: rows already in each cache, the new row is appended at [length]; length < max_T.
+ * A cache holds one document: a->doc_start must be NULL. */
 void nn_attention_decode(struct nn *nn, struct tensor *y, struct tensor *cache_k,
                          struct tensor *cache_v, const struct tensor *qkv, int64_t length,
                          const struct nn_attention *a); /* a->T = max_T */
