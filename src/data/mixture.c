@@ -14,8 +14,10 @@ _Static_assert(MIXTURE_MAX_SOURCES == 1 << (32 - COUNT_BITS),
 
 struct mixture {
     int n;
-    int32_t *slots;   /* [n] per period */
-    uint32_t *period; /* [MIXTURE_PERIOD] */
+    int32_t *slots; /* [n] of the period */
+    int64_t
+        length; /* of the period: MIXTURE_PERIOD without the common factor of the slots */
+    uint32_t *period; /* [length] */
 };
 
 /* ---- whole numbers of slots ------------------------------------------------------------- */
@@ -54,12 +56,25 @@ static void apportion(const double *weights, int n, double *rest, int32_t *slots
     }
 }
 
+/* Equal weights or a single source need no long period. */
+static int64_t reduce(int32_t *slots, int n)
+{
+    int32_t factor = MIXTURE_PERIOD;
+    for (int k = 0; k < n; k++)
+        for (int32_t b = slots[k], rest; b != 0; b = rest) { /* Euclid */
+            rest = factor % b;
+            factor = b;
+        }
+    for (int k = 0; k < n; k++) slots[k] /= factor;
+    return MIXTURE_PERIOD / factor;
+}
+
 /* ---- their order: earliest deadline first ----------------------------------------------- */
 
 struct order {
-    const int32_t *slots;
+    const struct mixture *m;
     int32_t *placed;   /* [n] copies laid out so far */
-    int32_t *waiting;  /* [MIXTURE_PERIOD] first source whose next copy may start there */
+    int32_t *waiting;  /* [length] first source whose next copy may start there */
     int32_t *next;     /* [n] the next one in that list */
     int32_t *heap;     /* [n] sources that may go now, soonest deadline on top */
     int64_t *deadline; /* [n] of the next copy */
@@ -99,24 +114,25 @@ static int32_t heap_pop(struct order *o)
 /* The window of slots for the next copy of `source`. */
 static void announce(struct order *o, int32_t source)
 {
-    const int64_t j = o->placed[source], c = o->slots[source];
+    const int64_t j = o->placed[source], c = o->m->slots[source], P = o->m->length;
     if (j == c) return;
-    const int64_t release = j * MIXTURE_PERIOD / c;
-    o->deadline[source] = ((j + 1) * MIXTURE_PERIOD + c - 1) / c;
+    const int64_t release = j * P / c;
+    o->deadline[source] = ((j + 1) * P + c - 1) / c;
     o->next[source] = o->waiting[release];
     o->waiting[release] = source;
 }
 
-static void lay_out(struct order *o, int n, uint32_t *period)
+static void lay_out(struct order *o)
 {
-    for (int64_t at = 0; at < MIXTURE_PERIOD; at++) o->waiting[at] = NONE;
-    for (int32_t k = 0; k < n; k++) announce(o, k);
-    for (int64_t at = 0; at < MIXTURE_PERIOD; at++) {
+    const struct mixture *m = o->m;
+    for (int64_t at = 0; at < m->length; at++) o->waiting[at] = NONE;
+    for (int32_t k = 0; k < m->n; k++) announce(o, k);
+    for (int64_t at = 0; at < m->length; at++) {
         for (int32_t k = o->waiting[at]; k != NONE; k = o->next[k]) heap_push(o, k);
         CHECK(o->n_heap > 0);
         const int32_t source = heap_pop(o);
         CHECK(at < o->deadline[source]);
-        period[at] = (uint32_t)source << COUNT_BITS | (uint32_t)o->placed[source]++;
+        m->period[at] = (uint32_t)source << COUNT_BITS | (uint32_t)o->placed[source]++;
         announce(o, source);
     }
 }
@@ -137,42 +153,57 @@ static status_t check_weights(const double *weights, int n)
     return STATUS_OK;
 }
 
-status_t mixture_create(struct mixture **m, const double *weights, int n)
+static status_t no_memory(int n)
 {
-    *m = NULL;
-    TRY(check_weights(weights, n));
-    const size_t count = (size_t)n;
-    struct mixture *x = calloc(1, sizeof *x);
-    double *rest = malloc(count * sizeof *rest);
-    struct order o = {.placed = calloc(count, sizeof *o.placed),
-                      .waiting = malloc(MIXTURE_PERIOD * sizeof *o.waiting),
-                      .next = malloc(count * sizeof *o.next),
-                      .heap = malloc(count * sizeof *o.heap),
-                      .deadline = malloc(count * sizeof *o.deadline)};
-    status_t st = STATUS_OK;
-    if (x) {
-        x->n = n;
-        x->slots = malloc(count * sizeof *x->slots);
-        x->period = malloc(MIXTURE_PERIOD * sizeof *x->period);
+    return status_set(STATUS_NOMEM, "no memory for a mixture of %d sources", n);
+}
+
+static status_t count_slots(struct mixture *m, const double *weights)
+{
+    double *rest = malloc((size_t)m->n * sizeof *rest);
+    m->slots = malloc((size_t)m->n * sizeof *m->slots);
+    const bool ok = rest && m->slots;
+    if (ok) {
+        apportion(weights, m->n, rest, m->slots);
+        m->length = reduce(m->slots, m->n);
     }
-    if (!x || !x->slots || !x->period || !rest || !o.placed || !o.waiting || !o.next ||
-        !o.heap || !o.deadline) {
-        st = status_set(STATUS_NOMEM, "no memory for a mixture of %d sources", n);
-        goto out;
-    }
-    apportion(weights, n, rest, x->slots);
-    o.slots = x->slots;
-    lay_out(&o, n, x->period);
-    *m = x;
-    x = NULL;
-out:
-    mixture_destroy(&x);
     free(rest);
+    return ok ? STATUS_OK : no_memory(m->n);
+}
+
+static status_t order_slots(struct mixture *m)
+{
+    const size_t n = (size_t)m->n, length = (size_t)m->length;
+    m->period = malloc(length * sizeof *m->period);
+    struct order o = {.m = m,
+                      .placed = calloc(n, sizeof *o.placed),
+                      .waiting = malloc(length * sizeof *o.waiting),
+                      .next = malloc(n * sizeof *o.next),
+                      .heap = malloc(n * sizeof *o.heap),
+                      .deadline = malloc(n * sizeof *o.deadline)};
+    const bool ok = m->period && o.placed && o.waiting && o.next && o.heap && o.deadline;
+    if (ok) lay_out(&o);
     free(o.placed);
     free(o.waiting);
     free(o.next);
     free(o.heap);
     free(o.deadline);
+    return ok ? STATUS_OK : no_memory(m->n);
+}
+
+status_t mixture_create(struct mixture **m, const double *weights, int n)
+{
+    *m = NULL;
+    TRY(check_weights(weights, n));
+    struct mixture *x = calloc(1, sizeof *x);
+    if (!x) return no_memory(n);
+    x->n = n;
+    status_t st = count_slots(x, weights);
+    if (st == STATUS_OK) st = order_slots(x);
+    if (st == STATUS_OK)
+        *m = x;
+    else
+        mixture_destroy(&x);
     return st;
 }
 
@@ -188,13 +219,13 @@ void mixture_destroy(struct mixture **m)
 int64_t mixture_slots(const struct mixture *m, int source)
 {
     CHECK(source >= 0 && source < m->n);
-    return m->slots[source];
+    return m->slots[source] * (MIXTURE_PERIOD / m->length);
 }
 
 void mixture_at(const struct mixture *m, int64_t i, int *source, int64_t *nth)
 {
     CHECK(i >= 0);
-    const uint32_t slot = m->period[i % MIXTURE_PERIOD];
+    const uint32_t slot = m->period[i % m->length];
     *source = (int)(slot >> COUNT_BITS);
-    *nth = i / MIXTURE_PERIOD * m->slots[*source] + (slot & (MIXTURE_PERIOD - 1));
+    *nth = i / m->length * m->slots[*source] + (slot & (MIXTURE_PERIOD - 1));
 }

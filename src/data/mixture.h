@@ -21,7 +21,7 @@ struct mixture;
 MUST_USE status_t mixture_create(struct mixture **m, const double *weights, int n);
 void mixture_destroy(struct mixture **m); /* NULL-safe; nulls */
 
-/* Slots of `source` in one period. */
+/* Slots of `source` among MIXTURE_PERIOD. */
 int64_t mixture_slots(const struct mixture *m, int source);
 
 /* Sample i (i >= 0) is number *nth (from 0) of source *source. */

@@ -85,8 +85,8 @@ status_t sampler_create(struct sampler **s, const struct sampler_options *o)
     x->shuffle = o->shuffle;
     x->document_mask = o->document_mask;
     x->n = o->n_sources;
-    status_t st = mix_sources(x, o);
-    if (st == STATUS_OK) st = open_sources(x, o);
+    status_t st = open_sources(x, o);
+    if (st == STATUS_OK) st = mix_sources(x, o);
     if (st == STATUS_OK)
         *s = x;
     else

@@ -118,6 +118,19 @@ TEST(only_ratios_of_weights_matter)
     mixture_destroy(&b);
 }
 
+TEST(equal_sources_take_turns_in_the_order_of_the_list)
+{
+    struct mixture *m = mixture_of((double[]){2, 2, 2, 2}, 4);
+    for (int64_t i = 0; i < 40; i++) {
+        int source = -1;
+        int64_t nth = -1;
+        mixture_at(m, i, &source, &nth);
+        assert_int_equal(source, i % 4);
+        assert_int_equal(nth, i / 4);
+    }
+    mixture_destroy(&m);
+}
+
 TEST(a_far_sample_needs_no_walk)
 {
     struct mixture *m = mixture_of((double[]){0.9, 0.1}, 2);

@@ -202,6 +202,14 @@ TEST(a_failed_commit_leaves_the_old_file_and_nothing_else)
     ASSERT_OK(token_file_open(&f, c.path, TOKEN_FILE_CHECK_ALL));
     assert_int_equal(token_file_info(f)->n_tokens, 100);
     token_file_close(&f);
+
+    const char *late = corpus_path("late"), *inside = corpus_path("late/inside");
+    ASSERT_OK(token_writer_create(&w, late, 50, -1, ""));
+    ASSERT_OK(token_writer_document(w, (int32_t[]){1, 2, 3}, 3, 1));
+    ASSERT_OK(file_make_dirs(inside)); /* in the way of the rename */
+    ASSERT_REFUSED(token_writer_commit(w, "[]"), STATUS_IO, "late");
+    token_writer_destroy(&w);
+    assert_false(file_exists(corpus_path("late.tmp")));
 }
 
 TEST(what_cannot_be_written_is_refused_early)
