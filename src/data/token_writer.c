@@ -213,7 +213,7 @@ static status_t write_structure(struct token_writer *w, const char *sources)
     return st;
 }
 
-/* Through the buffer: copy_file_range saves little here and fails on some file systems. */
+/* Through the buffer and not by copy_file_range, which some file systems refuse. */
 static status_t copy_column(struct column *c, int fd, const char *path)
 {
     uint64_t done = 0;
