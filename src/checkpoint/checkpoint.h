@@ -102,3 +102,7 @@ MUST_USE status_t checkpoint_verify(const struct checkpoint *c);
  * refused, and each refusal is logged.  *path is "" when there is none at all; the caller's
  * buffer is PATH_MAX.  STATUS_CHECKPOINT when there are some but none is good.  Local. */
 MUST_USE status_t checkpoint_find_latest(const char *run_dir, char *path);
+
+/* The same among those of steps before `before`; *step is the step of the one found. */
+MUST_USE status_t checkpoint_find_before(const char *run_dir, int64_t before, char *path,
+                                         int64_t *step);

@@ -88,7 +88,7 @@ void ckpt_shard_path(char path[PATH_MAX], const char *folder, int64_t shard,
                      int64_t generation);
 /* The generation a new save into `folder` uses: one that no file there has. */
 MUST_USE status_t ckpt_fresh_generation(const char *folder, int64_t *generation);
-/* Remove shards of other generations and all .tmp files; best effort. */
+/* Remove shards of other generations, finished or not, and model.h5.tmp; best effort. */
 void ckpt_remove_others(const char *folder, int64_t generation);
 
 /* ---- shard_write.c, shard_read.c -------------------------------------------------------- */

@@ -25,12 +25,6 @@ void ckpt_shard_path(char path[PATH_MAX], const char *folder, int64_t shard,
     file_join(path, PATH_MAX, folder, name);
 }
 
-static bool ends_in_tmp(const char *name)
-{
-    const size_t n = strlen(name);
-    return n > 4 && strcmp(name + n - 4, ".tmp") == 0;
-}
-
 /* Is it a shard, perhaps an unfinished one, and of which generation? */
 static bool parse(const char *name, int64_t *generation)
 {
@@ -65,8 +59,7 @@ void ckpt_remove_others(const char *folder, int64_t generation)
     if (!d) return;
     for (const struct dirent *e; (e = readdir(d));) {
         int64_t g;
-        const bool shard = parse(e->d_name, &g);
-        const bool other = shard && (g != generation || ends_in_tmp(e->d_name));
+        const bool other = parse(e->d_name, &g) && g != generation;
         if (other || strcmp(e->d_name, "model.h5.tmp") == 0)
             unlinkat(dirfd(d), e->d_name, 0);
     }

@@ -52,7 +52,8 @@ static status_t list(const char *run_dir, long long **steps, size_t *n)
     return st;
 }
 
-status_t checkpoint_find_latest(const char *run_dir, char *path)
+status_t checkpoint_find_before(const char *run_dir, int64_t before, char *path,
+                                int64_t *step)
 {
     long long *steps;
     size_t n, refused = 0;
@@ -62,6 +63,7 @@ status_t checkpoint_find_latest(const char *run_dir, char *path)
     for (size_t i = 0; i < n && st == STATUS_OK; i++) {
         char name[64], folder[PATH_MAX], model[PATH_MAX];
         struct checkpoint *c;
+        if (steps[i] >= before) continue;
         snprintf(name, sizeof name, "step-%08lld", steps[i]);
         file_join(folder, sizeof folder, run_dir, name);
         file_join(model, sizeof model, folder, "model.h5");
@@ -72,6 +74,7 @@ status_t checkpoint_find_latest(const char *run_dir, char *path)
         if (checkpoint_open(&c, folder) == STATUS_OK) {
             checkpoint_close(&c);
             snprintf(path, PATH_MAX, "%s", folder);
+            *step = steps[i];
             break;
         }
         log_warn("refused: %s", status_message());
@@ -83,4 +86,10 @@ status_t checkpoint_find_latest(const char *run_dir, char *path)
                         "%s: holds %zu checkpoints and all are refused, see the warnings",
                         run_dir, refused);
     return st;
+}
+
+status_t checkpoint_find_latest(const char *run_dir, char *path)
+{
+    int64_t step;
+    return checkpoint_find_before(run_dir, INT64_MAX, path, &step);
 }

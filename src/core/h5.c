@@ -173,7 +173,8 @@ status_t h5_read_str(hid_t object, const char *path, const char *name, status_t 
     *value = NULL;
     char *text = NULL; /* libhdf5's memory; NULL is how it may hand back "" */
     const hid_t type = string_type();
-    const status_t st = read_attribute(object, path, name, bad, "a string", type, &text);
+    const status_t st = read_attribute(object, path, name, bad,
+                                       "a string of variable length", type, &text);
     H5Tclose(type);
     TRY(st);
     *value = strdup(text ? text : "");

@@ -52,7 +52,7 @@ TEST(only_what_is_asked_for_is_filled_in_any_order)
     ASSERT_OK(checkpoint_open(&c, path_in(run, "step-00000005/")));
     float *a = test_alloc(400), *b = test_alloc(400), *m = test_alloc(400);
     const struct checkpoint_range ranges[] = {{600, 100, a, NULL, NULL},
-                                              {300, 0, NULL, NULL, NULL},
+                                              {350, 0, NULL, NULL, NULL},
                                               {20, 100, NULL, b, NULL},
                                               {300, 100, NULL, NULL, m},
                                               {500, 10, NULL, NULL, NULL}};

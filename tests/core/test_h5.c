@@ -101,11 +101,50 @@ TEST(missing_and_ill_typed_attributes_are_named)
     ASSERT_REFUSED(h5_read_u64(file, path, "text", STATUS_DATA, &whole), STATUS_DATA,
                    "attribute text is not an unsigned integer");
     ASSERT_REFUSED(h5_read_str(file, path, "whole", STATUS_DATA, &text), STATUS_DATA,
-                   "attribute whole is not a string");
+                   "attribute whole is not a string of variable length");
     assert_null(text);
     ASSERT_REFUSED(h5_read_f64(file, path, "whole", STATUS_DATA, &real), STATUS_DATA,
                    "attribute whole is not a floating-point number");
     H5Fclose(file);
+}
+
+/* What other programs may write: a string of fixed length, a signed integer, two numbers. */
+static void make_odd_attributes(hid_t file)
+{
+    const hid_t string = H5Tcopy(H5T_C_S1), one = H5Screate(H5S_SCALAR);
+    const hsize_t n = 2;
+    const hid_t two = H5Screate_simple(1, &n, NULL);
+    H5Tset_size(string, 4);
+    H5Aclose(H5Acreate2(file, "fixed", string, one, H5P_DEFAULT, H5P_DEFAULT));
+    H5Aclose(H5Acreate2(file, "signed", H5T_STD_I64LE, one, H5P_DEFAULT, H5P_DEFAULT));
+    H5Aclose(H5Acreate2(file, "two", H5T_STD_U64LE, two, H5P_DEFAULT, H5P_DEFAULT));
+    H5Tclose(string), H5Sclose(one), H5Sclose(two);
+}
+
+TEST(attributes_of_a_related_type_are_refused)
+{
+    const char *path = in_folder("k.h5");
+    hid_t file;
+    ASSERT_OK(h5_create(path, &file));
+    make_odd_attributes(file);
+    char *text;
+    uint64_t whole;
+    ASSERT_REFUSED(h5_read_str(file, path, "fixed", STATUS_DATA, &text), STATUS_DATA,
+                   "attribute fixed is not a string of variable length");
+    ASSERT_REFUSED(h5_read_u64(file, path, "signed", STATUS_DATA, &whole), STATUS_DATA,
+                   "attribute signed is not an unsigned integer");
+    ASSERT_REFUSED(h5_read_u64(file, path, "two", STATUS_DATA, &whole), STATUS_DATA,
+                   "attribute two is not an unsigned integer");
+    H5Fclose(file);
+}
+
+TEST(the_kind_is_under_the_hash)
+{
+    const char *path = in_folder("l.h5");
+    make_file(path, "x");
+    flip(path, (off_t)strlen("yoke-seal 1 thin"), 'g' ^ 'k');
+    ASSERT_REFUSED(h5_check_seal(path, "think", STATUS_DATA, NULL), STATUS_DATA,
+                   "do not match its seal");
 }
 
 TEST(a_region_is_where_the_raw_data_lies)
