@@ -29,7 +29,8 @@ struct exchange {
     int64_t piece;        /* elements */
     int window;           /* rounds under way at most */
     float *staging;       /* [window][size - 1][piece] */
-    MPI_Request *pending; /* [window][2 (size - 1)] */
+    MPI_Request *pending; /* [window][size - 1][2]: from and to the rank at a distance */
+    MPI_Status *statuses; /* [size - 1][2] of the oldest round */
     enum phase phase;
     int64_t n_rounds, n_posted, n_done; /* of this phase */
 };
@@ -56,9 +57,13 @@ static void *exchange_state(const struct comm *c, int64_t max_n, struct arena *a
     float *staging = arena_floats(arena, window * others * piece);
     MPI_Request *pending =
         arena_alloc(arena, (size_t)(window * 2 * others) * sizeof *pending);
+    MPI_Status *statuses = arena_alloc(arena, (size_t)(2 * others) * sizeof *statuses);
     if (!e) return NULL;
-    *e = (struct exchange){
-        .piece = piece, .window = (int)window, .staging = staging, .pending = pending};
+    *e = (struct exchange){.piece = piece,
+                           .window = (int)window,
+                           .staging = staging,
+                           .pending = pending,
+                           .statuses = statuses};
     return e;
 }
 
@@ -151,6 +156,29 @@ static void exchange_begin(struct comm_request *r)
     enter(r, r->op == COMM_ALL_GATHER ? PHASE_GATHER : PHASE_REDUCE);
 }
 
+/* Name the message of the round that failed; statuses say which. */
+static _Noreturn void round_failed(const struct comm_request *r, int rc)
+{
+    static const char *const names[] = {[COMM_REDUCE_SCATTER] = "reduce-scatter",
+                                        [COMM_ALL_GATHER] = "all-gather",
+                                        [COMM_ALL_REDUCE] = "all-reduce"};
+    const struct exchange *e = r->state;
+    const struct comm *c = r->c;
+    int peer = -1;
+    for (int i = 0; rc == MPI_ERR_IN_STATUS && i < 2 * (c->size - 1); i++) {
+        const int code = e->statuses[i].MPI_ERROR;
+        if (code == MPI_SUCCESS || code == MPI_ERR_PENDING) continue;
+        const int distance = i / 2 + 1;
+        peer = (c->rank + (i % 2 ? distance : -distance) + c->size) % c->size;
+        rc = code;
+    }
+    char text[MPI_MAX_ERROR_STRING];
+    comm_mpi_describe(rc, text);
+    die("%s of %lld elements, round %lld, failed on rank %d of %d (peer %d): %s",
+        names[r->op], (long long)r->n, (long long)e->n_done, c->rank, c->size, peer,
+        text);
+}
+
 /* True when every message of the oldest round has come and gone. */
 static bool oldest_complete(struct comm_request *r, bool wait)
 {
@@ -158,12 +186,9 @@ static bool oldest_complete(struct comm_request *r, bool wait)
     const int n = 2 * (r->c->size - 1);
     MPI_Request *pending = e->pending + (e->n_done % e->window) * n;
     int complete = 1;
-    if (wait)
-        comm_mpi_check(r->c, MPI_Waitall(n, pending, MPI_STATUSES_IGNORE), "Waitall",
-                       r->n * 4);
-    else
-        comm_mpi_check(r->c, MPI_Testall(n, pending, &complete, MPI_STATUSES_IGNORE),
-                       "Testall", r->n * 4);
+    const int rc = wait ? MPI_Waitall(n, pending, e->statuses)
+                        : MPI_Testall(n, pending, &complete, e->statuses);
+    if (rc != MPI_SUCCESS) round_failed(r, rc);
     return complete;
 }
 

@@ -42,6 +42,7 @@ struct comm_ops {
 
 extern const struct comm_ops comm_exchange_ops;
 
+void comm_mpi_describe(int rc, char text[MPI_MAX_ERROR_STRING]);
 /* Die, naming operation, rank and count, unless rc is MPI_SUCCESS. */
 void comm_mpi_check(const struct comm *c, int rc, const char *operation, int64_t count);
 

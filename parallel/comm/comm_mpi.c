@@ -9,7 +9,7 @@
 
 enum { TAG_GATHER = COMM_MAX_TAG, TAGS_NEEDED = TAG_GATHER + 1 };
 
-static void describe(int rc, char text[MPI_MAX_ERROR_STRING])
+void comm_mpi_describe(int rc, char text[MPI_MAX_ERROR_STRING])
 {
     int length = 0;
     if (MPI_Error_string(rc, text, &length) != MPI_SUCCESS) length = 0;
@@ -20,7 +20,7 @@ void comm_mpi_check(const struct comm *c, int rc, const char *operation, int64_t
 {
     if (rc == MPI_SUCCESS) return;
     char text[MPI_MAX_ERROR_STRING];
-    describe(rc, text);
+    comm_mpi_describe(rc, text);
     die("MPI_%s of %lld bytes failed on rank %d of %d: %s", operation, (long long)count,
         c->rank, c->size, text);
 }
@@ -30,7 +30,7 @@ static status_t setup(int rc, const char *operation)
 {
     if (rc == MPI_SUCCESS) return STATUS_OK;
     char text[MPI_MAX_ERROR_STRING];
-    describe(rc, text);
+    comm_mpi_describe(rc, text);
     return status_set(STATUS_COMM, "MPI_%s failed: %s", operation, text);
 }
 
