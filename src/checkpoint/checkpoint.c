@@ -160,5 +160,8 @@ status_t checkpoint_match(const struct checkpoint *c, const struct param_table *
         if (!holds(&c->index, params->params[i].name))
             return status_set(STATUS_CHECKPOINT, "%s: lacks parameter %s of the model",
                               c->path, params->params[i].name);
+    /* all are known and none is missing, so what is left over is there twice */
+    if (c->index.n_params != params->n_params)
+        return status_set(STATUS_CHECKPOINT, "%s: holds a parameter twice", c->path);
     return STATUS_OK;
 }

@@ -107,7 +107,7 @@ typedef void ckpt_sink(void *context, const struct ckpt_piece *p, int kind, int6
 
 /* Read dataset `kind` of a piece through `buffer` of CKPT_BUFFER elements and compare its hash.
  * STATUS_CHECKPOINT names shard, parameter and dataset. */
-enum { CKPT_BUFFER = 1 << 18 };
+enum { CKPT_BUFFER = 1 << 16 };
 MUST_USE status_t ckpt_piece_read(const struct checkpoint *c, int fd,
                                   const struct ckpt_piece *p, int kind, float *buffer,
                                   ckpt_sink *sink, void *context);

@@ -177,6 +177,9 @@ out:
 
 status_t ckpt_index_check(struct ckpt_index *x, const char *path, status_t bad)
 {
+    if (x->n_params > INT_MAX || x->n_shards > INT_MAX)
+        return status_set(bad, "%s: has more than %d parameters or shards", path,
+                          INT_MAX);
     TRY(check_params(x, path, bad));
     TRY(check_shards(x, path, bad));
     TRY(check_pieces(x, path, bad));

@@ -13,7 +13,7 @@
 #include "core/hash.h"
 #include "core/log.h"
 
-enum { KIND_BYTES = 16, CHUNK_BYTES = 1 << 20 };
+enum { KIND_BYTES = 16, CHUNK_BYTES = 1 << 16 };
 
 static const uint64_t seal_version = 1;
 

@@ -208,6 +208,8 @@ TEST(every_impossible_entry_is_refused)
     SPOILT(x.n_pieces = 0, "shard 0");
     SPOILT(x.n_shards = 1, "piece");
     SPOILT(x.n_params = 1, "piece");
+    SPOILT(x.n_params = (int64_t)1 << 31, "more than 2147483647");
+    SPOILT(x.n_shards = (int64_t)1 << 40, "more than 2147483647");
 }
 
 TEST(a_name_without_an_end_is_refused)

@@ -310,3 +310,15 @@ TEST(tables_that_disagree_are_refused)
         assert_load_refused(words[i]);
     }
 }
+
+TEST(a_parameter_that_is_there_twice_is_refused)
+{
+    fresh();
+    struct checkpoint *c;
+    struct param_table t = small_table();
+    ASSERT_OK(checkpoint_open(&c, folder));
+    c->index.params[4] = c->index.params[3]; /* two of one name, for a model with four */
+    t.n_params = 4;
+    ASSERT_REFUSED(checkpoint_match(c, &t), STATUS_CHECKPOINT, "holds a parameter twice");
+    checkpoint_close(&c);
+}
