@@ -73,11 +73,17 @@ void byte_map_release(struct byte_map *m);
 
 enum { MAX_STAGES = 8, MAX_PATTERN_BYTES = 4096 };
 
+enum stage_cut {
+    STAGE_CUT_UNKNOWN, /* nothing is proved */
+    STAGE_CUT_KEEPS,   /* cutting there changes no other place where it divides */
+    STAGE_CUT_DIVIDES  /* and it always divides there */
+};
+
 struct stage {
     pcre2_code *code;
     bool has_jit;
-    bool drops_gaps; /* what lies between matches is left out */
-    bool can_cut;    /* see tokenizer_cut */
+    bool drops_gaps;    /* what lies between matches is left out */
+    enum stage_cut cut; /* at a place that pretokenize_can_cut names */
 };
 
 extern const char pattern_gpt2[];
@@ -101,7 +107,7 @@ MUST_USE status_t pretokenize(const struct stage *stages, int n_stages,
                               const struct matcher *m, const char *text, size_t bytes,
                               piece_fn *piece, void *context);
 
-/* Is there a provable cut between text[at - 1] and text[at]?  0 < at. */
+/* Is text[at] a place to cut before, as far as stages go that divide there?  0 < at. */
 bool pretokenize_can_cut(const char *text, size_t at);
 
 /* ---- added tokens ------------------------------------------------------------------------ */

@@ -367,6 +367,17 @@ static status_t read_added_token(struct parse *p, size_t i)
     return trie_add(&t->added[normalized], content, n, (int32_t)id);
 }
 
+/* One stage must divide the text at a cut and none may be unknown. */
+static bool stages_can_cut(const struct tokenizer *t)
+{
+    bool divides = false;
+    for (int i = 0; i < t->n_stages; i++) {
+        if (t->stages[i].cut == STAGE_CUT_UNKNOWN) return false;
+        divides = divides || t->stages[i].cut == STAGE_CUT_DIVIDES;
+    }
+    return divides;
+}
+
 /* ---- all of it --------------------------------------------------------------------------- */
 
 static status_t read_all(struct parse *p)
@@ -375,8 +386,7 @@ static status_t read_all(struct parse *p)
     TRY(check_frame(p));
     TRY(check_model(p));
     TRY(parse_stages(t, p->file, json_object_get(p->root, "pre_tokenizer")));
-    t->can_cut = true;
-    for (int i = 0; i < t->n_stages; i++) t->can_cut = t->can_cut && t->stages[i].can_cut;
+    t->can_cut = stages_can_cut(t);
     TRY(measure(p));
     TRY(read_vocab(p));
     TRY(read_merges(p));

@@ -76,17 +76,17 @@ status_t pretokenize(const struct stage *stages, int n_stages, const struct matc
     return STATUS_OK;
 }
 
-/* A cut between a printable ASCII character c and a space, for a stage that can_cut:
+/* A cut between a printable ASCII character c and a space:
  *
- * - The known patterns cover every character, and no piece of theirs has a space behind a
- *   character that is not one: they are letters, digits or other characters with at most one
- *   character in front, other characters with line ends behind, or white space only.  So the
- *   place is always between two pieces.  (The digit patterns leave gaps; a gap may lie across
- *   the cut, and the next stage then divides it there, which the same argument shows.)
- * - The pieces in front do not change when the text ends at the cut: a pattern looks at the
+ * - The GPT-2 and GPT-4 patterns divide there.  They cover every character, and no piece of
+ *   theirs has a space behind a character that is not one: they are letters, digits or other
+ *   characters with at most one character in front, other characters with line ends behind, or
+ *   white space only.  The digit patterns may leave a gap across the cut, so they alone do not
+ *   do; with one of the others before or behind them, the pieces end there.
+ * - Pieces in front do not change when the text ends at the cut: a pattern looks at the
  *   following character only to extend a run, which a space ends as the end of the text does,
  *   and to see what follows white space, which c stands between.
- * - The pieces behind do not change: no pattern looks back. */
+ * - Pieces behind do not change: no pattern looks back. */
 bool pretokenize_can_cut(const char *text, size_t at)
 {
     return text[at] == ' ' && text[at - 1] > ' ' && text[at - 1] <= '~';

@@ -39,10 +39,8 @@ static void put_string(struct translation *t, const char *text)
 
 static status_t refuse(const struct translation *t, const char *at, int n)
 {
-    return status_set(STATUS_DATA,
-                      "%s: pre_tokenizer: \"%.*s\" in a pattern is not "
-                      "implemented",
-                      t->file, n, at);
+    return parse_refuse(t->file,
+                        "pre_tokenizer: \"%.*s\" in a pattern is not implemented", n, at);
 }
 
 /* \p{L}, \P{Lu}: general categories only; scripts mean different sets in the two libraries. */
@@ -164,18 +162,19 @@ static status_t translate(struct translation *t)
 const char pattern_gpt2[] =
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
-/* The patterns for which pretokenize_can_cut holds: see there. */
-static bool is_cuttable(const char *pattern)
+/* What the known patterns do at a cut: see pretokenize_can_cut. */
+static enum stage_cut cut_of(const char *pattern)
 {
 #define GPT4(digits)                                                                     \
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits                 \
     "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-    static const char *const known[] = {pattern_gpt2, GPT4("\\p{N}{1,3}"), GPT4("\\p{N}"),
-                                        "\\p{N}", "\\p{N}+"};
+    static const char *const words[] = {pattern_gpt2, GPT4("\\p{N}{1,3}"),
+                                        GPT4("\\p{N}")};
 #undef GPT4
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (strcmp(pattern, known[i]) == 0) return true;
-    return false;
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (strcmp(pattern, words[i]) == 0) return STAGE_CUT_DIVIDES;
+    const bool digits = strcmp(pattern, "\\p{N}") == 0 || strcmp(pattern, "\\p{N}+") == 0;
+    return digits ? STAGE_CUT_KEEPS : STAGE_CUT_UNKNOWN;
 }
 
 status_t stage_compile(struct stage *s, const char *file, const char *pattern,
@@ -209,6 +208,6 @@ status_t stage_compile(struct stage *s, const char *file, const char *pattern,
     }
     /* without JIT (no such processor, or no executable memory) matching is slower, not wrong */
     s->has_jit = pcre2_jit_compile(s->code, PCRE2_JIT_COMPLETE) == 0;
-    s->can_cut = !is_literal && is_cuttable(pattern);
+    s->cut = is_literal ? STAGE_CUT_UNKNOWN : cut_of(pattern);
     return STATUS_OK;
 }

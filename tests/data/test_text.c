@@ -273,7 +273,7 @@ static void check_pieces(const char *path, const char *unit, size_t total, bool 
 
 TEST(longer_plain_text_is_cut_at_line_ends)
 {
-    const char *unit = "a line of forty-three bytes, this very one\n";
+    const char *unit = "a line of forty-one bytes, this very one\n";
     const size_t times = 150000000 / strlen(unit);
     check_pieces(put_long("lines.txt.zst", unit, times), unit, times * strlen(unit),
                  true);

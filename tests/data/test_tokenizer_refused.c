@@ -139,14 +139,19 @@ TEST(parts_that_are_not_implemented_are_refused_by_name)
 TEST(patterns_that_would_mean_something_else_are_refused)
 {
     static const char *const patterns[][2] = {
-        {"^a", "^"},           {"a$", "$"},         {"\\\\w+", "\\w"},
-        {"\\\\h", "\\h"},      {"\\\\bx", "\\b"},   {"\\\\p{Han}", "Han"},
-        {"\\\\p{^L}", "\\p"},  {"\\\\v", "\\v"},    {"a{2}+", "{2}+"},
-        {"a{2,3}?", "{2,3}?"}, {"a{,3}", "{"},      {"(*UTF)a", "(*"},
-        {"(?P<x>a)", "(?"},    {"(?m)a", "(?"},     {"[a-z&&b]", "&&"},
-        {"[[:alpha:]]", "["},  {"[]a]", "[]"},      {"[\\\\s-a]", "s-"},
-        {"[ab", "]"},          {"a)", "not valid"}, {"(a", "not valid"},
-        {"a\\\\", "\\"},       {"\\\\1", "\\1"},    {"", "bytes"}};
+        {"^a", "^"},          {"a$", "$"},
+        {"\\\\w+", "\\w"},    {"\\\\h", "\\h"},
+        {"\\\\bx", "\\b"},    {"\\\\p{Han}", "Han"},
+        {"\\\\p{^L}", "\\p"}, {"\\\\v", "\\v"},
+        {"a{2}+", "{2}+"},    {"a{2,3}?", "{2,3}?"},
+        {"a{,3}", "{"},       {"(*UTF)a", "(*"},
+        {"(?P<x>a)", "(?"},   {"(?m)a", "(?"},
+        {"[a-z&&b]", "&&"},   {"[[:alpha:]]", "["},
+        {"[]a]", "[]"},       {"[\\\\s-a]", "s-"},
+        {"[ab", "]"},         {"a)", "not valid"},
+        {"(a", "not valid"},  {"\\\\p{A\\n}", "p{A?}"},
+        {"a\\\\", "\\"},      {"\\\\1", "\\1"},
+        {"", "bytes"}};
     for (size_t i = 0; i < sizeof patterns / sizeof *patterns; i++)
         refuse(with_pattern(patterns[i][0]), patterns[i][1]);
 }
