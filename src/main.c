@@ -49,5 +49,5 @@ int main(int argc, char **argv)
         if (strcmp(argv[1], commands[i].name) == 0)
             return commands[i].run(argc - 1, argv + 1);
     status_set(STATUS_USAGE, "%s is not a command; yoke --help lists them", argv[1]);
-    return cli_exit(STATUS_USAGE, NULL);
+    return cli_exit_early(STATUS_USAGE);
 }

@@ -45,14 +45,16 @@ static int parse(int argc, char **argv, struct arguments *a, int *exit_code)
          st == STATUS_OK && (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         if (c == 'h') return fputs(help, stdout), 1;
         if (c == '?')
-            return *exit_code = cli_usage("eval", "unknown or incomplete option"), 1;
+            return *exit_code = cli_usage_early("eval", "unknown or incomplete option"),
+                   1;
         if (c == 'd') a->data = optarg;
         if (c == 'n') st = option_int("--sequences", optarg, 0, INT64_MAX, &a->sequences);
         if (c == 'b') st = option_int("--batch", optarg, 1, 1 << 20, &a->batch);
         if (c == 't') st = option_int("--threads", optarg, 1, 4096, &a->threads);
     }
-    if (st != STATUS_OK) return *exit_code = cli_exit(st, NULL), 1;
-    if (argc - optind != 1) return *exit_code = cli_usage("eval", "give one PATH"), 1;
+    if (st != STATUS_OK) return *exit_code = cli_exit_early(st), 1;
+    if (argc - optind != 1)
+        return *exit_code = cli_usage_early("eval", "give one PATH"), 1;
     a->path = argv[optind];
     return 0;
 }
@@ -90,10 +92,13 @@ static status_t open_data(struct sampler **s, const struct inference *i,
     if (!a->data && c->validation.n == 0)
         return status_set(STATUS_USAGE,
                           "the run has no data.validation; give --data FILE");
-    const struct sampler_options o = {.sources = a->data ? &given : c->validation.items,
-                                      .n_sources = a->data ? 1 : c->validation.n,
+    const struct data_source *sources = a->data ? &given : c->validation.items;
+    const int n = a->data ? 1 : c->validation.n;
+    const struct sampler_options o = {.sources = sources,
+                                      .n_sources = n,
                                       .T = c->sequence_length,
-                                      .document_mask = c->document_mask};
+                                      .document_mask = c->document_mask,
+                                      .check = inputs_check(c, sources, n)};
     TRY(sampler_create(s, &o));
     const struct token_file_info *info = token_file_info(sampler_file(*s, 0));
     if (info->vocab_size > c->arch.vocab_size)

@@ -39,9 +39,10 @@ static int parse(int argc, char **argv, struct arguments *a, int *exit_code)
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         if (c == 'h') return fputs(help, stdout), 1;
         if (c == '?')
-            return *exit_code = cli_usage("train", "unknown or incomplete option"), 1;
+            return *exit_code = cli_usage_early("train", "unknown or incomplete option"),
+                   1;
         if (a->n_overrides == MAX_OVERRIDES)
-            return *exit_code = cli_usage("train", "too many --set"), 1;
+            return *exit_code = cli_usage_early("train", "too many --set"), 1;
         const char *override = optarg;
         if (c == 'r') {
             snprintf(a->resume, sizeof a->resume, "checkpoint.resume=%s", optarg);
@@ -49,7 +50,8 @@ static int parse(int argc, char **argv, struct arguments *a, int *exit_code)
         }
         a->overrides[a->n_overrides++] = override;
     }
-    if (argc - optind != 1) return *exit_code = cli_usage("train", "give one CONFIG"), 1;
+    if (argc - optind != 1)
+        return *exit_code = cli_usage_early("train", "give one CONFIG"), 1;
     a->config = argv[optind];
     return 0;
 }

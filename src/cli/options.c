@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "core/log.h"
+#include "train/launch.h"
 
 status_t option_int(const char *option, const char *text, int64_t min, int64_t max,
                     int64_t *value)
@@ -46,4 +47,15 @@ int cli_usage(const char *name, const char *what)
 {
     status_set(STATUS_USAGE, "%s: %s; see yoke %s --help", name, what, name);
     return cli_exit(STATUS_USAGE, NULL);
+}
+
+int cli_exit_early(status_t st)
+{
+    return launch_early_rank() == 0 ? cli_exit(st, NULL) : status_exit_code(st);
+}
+
+int cli_usage_early(const char *name, const char *what)
+{
+    return launch_early_rank() == 0 ? cli_usage(name, what)
+                                    : status_exit_code(STATUS_USAGE);
 }

@@ -20,3 +20,8 @@ int cli_exit(status_t st, const struct comm *world);
 
 /* "yoke NAME: what" on stderr; returns the exit code of STATUS_USAGE. */
 int cli_usage(const char *name, const char *what);
+
+/* The same two for what all ranks see alike before MPI runs, i.e. the command line: of the
+ * ranks that a launcher started only the first speaks. */
+int cli_exit_early(status_t st);
+int cli_usage_early(const char *name, const char *what);

@@ -1,5 +1,7 @@
 #include "train/inputs.h"
 
+#include <sys/stat.h>
+
 struct inputs inputs_take(struct arena *arena, struct device *dev, int64_t max_B,
                           int64_t T)
 {
@@ -25,4 +27,17 @@ struct model_input inputs_load(const struct inputs *i, const struct batch *b)
                                 .targets = i->targets,
                                 .positions = i->positions,
                                 .doc_start = i->doc_start};
+}
+
+enum token_file_check inputs_check(const struct config *c,
+                                   const struct data_source *sources, int n)
+{
+    enum { SMALL_BYTES = 1 << 30 };
+    int64_t bytes = 0;
+    struct stat info;
+    for (int i = 0; i < n; i++)
+        if (stat(sources[i].path, &info) == 0) bytes += info.st_size;
+    const bool all = c->verify == CONFIG_VERIFY_ALL ||
+                     (c->verify == CONFIG_VERIFY_AUTO && bytes <= SMALL_BYTES);
+    return all ? TOKEN_FILE_CHECK_ALL : TOKEN_FILE_CHECK_SEAL;
 }

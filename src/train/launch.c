@@ -34,6 +34,17 @@ static void take_size(struct launch_note *n)
     }
 }
 
+int launch_early_rank(void)
+{
+    static const char *const variables[] = {"OMPI_COMM_WORLD_RANK", "PMI_RANK",
+                                            "SLURM_PROCID"};
+    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) {
+        const char *text = config_env(variables[i]);
+        if (text) return (int)strtol(text, NULL, 10);
+    }
+    return 0;
+}
+
 static int count_bits(const uint64_t cores[LAUNCH_MASK_WORDS])
 {
     int n = 0;

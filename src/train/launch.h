@@ -19,6 +19,9 @@
 MUST_USE status_t launch_check(struct comm *world, const char *config_text,
                                int threads_wanted, int *threads);
 
+/* Which rank this is to be, as its launcher says before MPI runs; 0 when nothing says. */
+int launch_early_rank(void);
+
 /* ---- the parts, pure apart from launch_note_take ------------------------------------------ */
 
 enum { LAUNCH_MAX_CPUS = 8192, LAUNCH_MASK_WORDS = LAUNCH_MAX_CPUS / 64 };

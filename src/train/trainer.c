@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/statvfs.h>
 
 #include "core/log.h"
@@ -33,20 +32,6 @@ static status_t make_mesh(struct trainer *t)
     return mesh_init(&t->mesh, comm_rank(t->world), ranks, sizes);
 }
 
-/* Checking every byte of small files costs a moment; large ones are left to yoke inspect. */
-static enum token_file_check check_of(const struct config *c,
-                                      const struct config_sources *s)
-{
-    enum { SMALL_BYTES = 1 << 30 };
-    int64_t bytes = 0;
-    struct stat info;
-    for (int i = 0; i < s->n; i++)
-        if (stat(s->items[i].path, &info) == 0) bytes += info.st_size;
-    const bool all = c->verify == CONFIG_VERIFY_ALL ||
-                     (c->verify == CONFIG_VERIFY_AUTO && bytes <= SMALL_BYTES);
-    return all ? TOKEN_FILE_CHECK_ALL : TOKEN_FILE_CHECK_SEAL;
-}
-
 static status_t open_sources(struct sampler **s, const struct config *c,
                              const struct config_sources *sources, bool shuffle)
 {
@@ -56,7 +41,8 @@ static status_t open_sources(struct sampler **s, const struct config *c,
                                       .seed = (uint64_t)c->seed,
                                       .shuffle = shuffle,
                                       .document_mask = c->document_mask,
-                                      .check = check_of(c, sources)};
+                                      .check =
+                                          inputs_check(c, sources->items, sources->n)};
     return sampler_create(s, &o);
 }
 
