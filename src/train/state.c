@@ -116,14 +116,20 @@ static void log_changes(const char *before, const char *now)
     }
 }
 
-/* Which checkpoint to start from; path[0] == 0: none, start fresh.  Root only. */
-static status_t choose(const struct config *c, char path[PATH_MAX])
+static bool resume_auto(const struct config *c)
+{
+    return strcmp(c->resume, "auto") == 0;
+}
+
+/* Which checkpoint to start from, with auto the newest good one before step *before, which
+ * becomes its step; path[0] == 0: none, start fresh.  Root only. */
+static status_t choose(const struct config *c, int64_t *before, char path[PATH_MAX])
 {
     char inside[PATH_MAX];
     path[0] = '\0';
-    if (strcmp(c->resume, "auto") == 0) {
+    if (resume_auto(c)) {
         if (!file_is_dir(c->run_dir)) return STATUS_OK;
-        return checkpoint_find_latest(c->run_dir, path);
+        return checkpoint_find_before(c->run_dir, *before, path, before);
     }
     if (strcmp(c->resume, "never") == 0) {
         if (!file_is_dir(c->run_dir)) return STATUS_OK;
@@ -163,16 +169,21 @@ static status_t read_state(struct trainer *t, const struct checkpoint *ckpt)
     return st;
 }
 
-static status_t load(struct trainer *t, const char *path)
+/* *damaged: the checkpoint is of this model, but some rank cannot have its numbers.  The status
+ * is the same on all ranks.  Collective on world. */
+static status_t load(struct trainer *t, const char *path, bool *damaged)
 {
     struct checkpoint *ckpt = NULL;
     char *now = NULL;
-    TRY(checkpoint_open(&ckpt, path));
-    const struct checkpoint_meta *m = checkpoint_meta(ckpt);
-    status_t st = checkpoint_match(ckpt, &t->params);
-    if (st == STATUS_OK) st = read_state(t, ckpt);
-    if (st == STATUS_OK) st = config_dump(t->config, &now);
+    status_t st = checkpoint_open(&ckpt, path);
+    if (st == STATUS_OK) st = checkpoint_match(ckpt, &t->params);
+    st = comm_agree(t->world, st);
+    *damaged = st == STATUS_OK;
+    if (st == STATUS_OK) st = comm_agree(t->world, read_state(t, ckpt));
+    *damaged = *damaged && st == STATUS_CHECKPOINT;
+    if (st == STATUS_OK) st = comm_agree(t->world, config_dump(t->config, &now));
     if (st == STATUS_OK) {
+        const struct checkpoint_meta *m = checkpoint_meta(ckpt);
         t->progress = (struct progress){.step = m->step,
                                         .next_sample = m->next_sample,
                                         .tokens = m->tokens,
@@ -211,23 +222,41 @@ static status_t check_space(const struct trainer *t)
                       need * 1e-9, folder, room * 1e-9);
 }
 
+/* Agree on one and load it; path[0] == 0: there is none. */
+static status_t restore_from(struct trainer *t, int64_t *before, char path[PATH_MAX],
+                             bool *damaged)
+{
+    *damaged = false;
+    memset(path, 0, PATH_MAX); /* it travels whole */
+    const bool root = comm_rank(t->world) == 0;
+    TRY(comm_agree(t->world, root ? choose(t->config, before, path) : STATUS_OK));
+    comm_broadcast(t->world, path, PATH_MAX, 0);
+    return path[0] ? load(t, path, damaged) : STATUS_OK;
+}
+
 status_t trainer_restore(struct trainer *t)
 {
-    char path[PATH_MAX] = "";
-    status_t st = STATUS_OK;
-    if (comm_rank(t->world) == 0) {
-        st = check_space(t);
-        if (st == STATUS_OK) st = choose(t->config, path);
+    char path[PATH_MAX];
+    int64_t before = INT64_MAX, refused = 0;
+    bool damaged;
+    const bool root = comm_rank(t->world) == 0;
+    TRY(comm_agree(t->world, root ? check_space(t) : STATUS_OK));
+    status_t st = restore_from(t, &before, path, &damaged);
+    for (; damaged && resume_auto(t->config); refused++) {
+        if (root) log_warn("refused: %s", status_message());
+        st = restore_from(t, &before, path, &damaged);
     }
-    TRY(comm_agree(t->world, st));
-    comm_broadcast(t->world, path, sizeof path, 0);
-    if (!path[0]) {
-        param_init_values(&t->params, (uint64_t)t->config->seed, 0,
-                          t->plan.padded_elements, t->weights);
+    TRY(st);
+    if (path[0]) {
+        dp_gather(t->dp, t->weights);
+        log_info("resumed from %s", path);
         return STATUS_OK;
     }
-    TRY(comm_agree(t->world, load(t, path)));
-    dp_gather(t->dp, t->weights);
-    log_info("resumed from %s", path);
+    if (refused > 0)
+        return status_set(STATUS_CHECKPOINT,
+                          "%s: no checkpoint in it can be read, see the warnings",
+                          t->config->run_dir);
+    param_init_values(&t->params, (uint64_t)t->config->seed, 0, t->plan.padded_elements,
+                      t->weights);
     return STATUS_OK;
 }

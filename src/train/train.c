@@ -172,10 +172,12 @@ status_t train_run(struct comm *world, struct config *c)
     status_t st = trainer_init(&t, world, c);
     if (st == STATUS_OK) st = trainer_restore(&t);
     if (st == STATUS_OK) st = comm_agree(world, root ? prepare_folder(c) : STATUS_OK);
-    if (st == STATUS_OK && root)
-        st = metrics_open(&m, c->run_dir, c->steps, t.progress.step, c->tensorboard);
-    if (st == STATUS_OK) st = trainer_start_loader(&t);
-    st = comm_agree(world, st);
+    if (st == STATUS_OK) {
+        if (root)
+            st = metrics_open(&m, c->run_dir, c->steps, t.progress.step, c->tensorboard);
+        if (st == STATUS_OK) st = trainer_start_loader(&t);
+        st = comm_agree(world, st);
+    }
     if (st == STATUS_OK) {
         signals_install();
         st = loop(&t, m);
