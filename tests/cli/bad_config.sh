@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# Configurations and command lines that cannot work are refused: one line that names key and cure,
+# the documented exit code on every rank, nothing touched.   @timeout 180
+. "$YOKE_SOURCE/tests/cli/bad_inputs.bash"
+make_inputs
+
+# ---- the file ------------------------------------------------------------------------------
+printf 'model:\n\tlayers: 2\n' >world/tab.yaml
+printf 'model: {layers: 2}}\ntrain: {steps: 1}\n' >world/syntax.yaml
+: >world/empty.yaml
+head -c 100 "$YOKE" >world/binary.yaml
+sed 's/kv_heads/kv_head/' world/good.yaml >world/unknown.yaml
+printf 'optim: {lr: 1.0}\n' >>world/unknown.yaml
+sed 's/lr: 1.0e-3/lr: fast/' world/good.yaml >world/ill_typed.yaml
+(cat world/good.yaml && echo 'optim: {lr: 1.0e-3}') >world/twice.yaml
+refused launched 6 'missing.yaml' train missing.yaml
+refused launched 6 'is not a regular file' train .
+refused launched 3 'empty.yaml' train empty.yaml
+refused launched 3 'tab.yaml:2' train tab.yaml
+refused alone 3 'syntax.yaml:1: not valid YAML' config syntax.yaml
+refused alone 3 'binary.yaml' config binary.yaml
+refused launched 3 'unknown.yaml:1: model.kv_head: unknown key; did you mean model.kv_heads?' \
+    train unknown.yaml
+refused launched 3 'ill_typed.yaml:4: optim.lr: "fast" is not a number' train ill_typed.yaml
+refused alone 3 'optim' config twice.yaml
+
+# ---- values --------------------------------------------------------------------------------
+good() { # HOW, words, --set
+    refused "$1" 3 "$2" train good.yaml --set "$3"
+}
+good alone 'train.steps: "-1" is out of bounds (valid: a whole number from 1 to' train.steps=-1
+good alone 'optim.beta2: "1.5" is out of bounds (valid: a number from 0 to' optim.beta2=1.5
+good alone 'optim.lr: "nan"' optim.lr=nan
+good alone 'schedule.kind: "cosin"' schedule.kind=cosin
+good alone '(valid: true or false)' data.document_mask=perhaps
+good launched 'model.kv_heads: 3 does not divide model.heads 2 (valid: 1, 2)' model.kv_heads=3
+good alone 'model.hidden: 15 is not divisible by model.heads 2' model.hidden=15
+good launched 'exactly one of them' train.batch_tokens=64
+good launched 'data.sequence_length: 16 is more than model.max_positions 8 (valid: 1 to 8)' \
+    model.max_positions=8
+good launched '1 sequences a step cannot be shared by 2 ranks; valid: 2 or more' \
+    train.batch_sequences=1
+good launched 'parallel.dp: 3 does not fit the 2 ranks that were started; valid: auto or 2' \
+    parallel.dp=3
+good alone 'train.micro_batch: 5 is more than the global batch of 4' train.micro_batch=5
+good alone 'schedule.warmup_steps' schedule.warmup_steps=3
+good launched 'data.train: "none.h5" does not exist' data.train=none.h5
+good launched 'data.validation: "." is a folder (valid: a file)' data.validation=.
+good launched 'data.tokenizer: "none.json" does not exist' data.tokenizer=none.json
+good launched 'checkpoint.resume: "none" is not a folder' checkpoint.resume=none
+mkdir world/hollow
+good launched 'checkpoint.resume: hollow holds no checkpoint' checkpoint.resume=hollow
+refused launched 6 'text.txt/run' train good.yaml --set train.run_dir=text.txt/run
+refused launched 6 'text.txt' train good.yaml --set train.run_dir=text.txt
+refused launched 6 'train.run_dir' train good.yaml --set train.run_dir=/proc/run
+
+# ---- command lines -------------------------------------------------------------------------
+refused launched 2 'trian is not a command; yoke --help lists them' trian good.yaml
+refused launched 2 'train: unknown or incomplete option; see yoke train --help' train --fast x.yaml
+refused launched 2 'train: give one CONFIG' train
+refused alone 2 'unknown or incomplete option' train good.yaml --set
+refused alone 2 'needs the form KEY=VALUE' train good.yaml --set optim.lr
+refused launched 2 'eval: give one PATH' eval
+refused launched 2 '--sequences: many is not a whole number from 0' eval --sequences many run
+refused alone 2 '--temperature: hot is not a number' generate --temperature hot run
+refused alone 2 '--tokens: 0 is not a whole number from 1' generate --tokens 0 run
+refused alone 2 '--top-p 2: must be above 0 and at most 1' generate --top-p 2 run
+refused alone 2 'generate: give one PATH' generate
+refused alone 2 '--sample: -1' inspect --sample -1 train.h5
+refused alone 2 'none.h5: does not exist' inspect none.h5
+refused alone 2 'text.txt: is none of a folder, .h5, .json, .yaml' inspect text.txt
+refused alone 2 'give --out FILE' tokenizer train text.txt
+
+# the code that mpirun itself hands on is the ranks' own
+code=0
+(cd world && mpirun -q -n 2 "$YOKE" train empty.yaml) >said/out 2>said/err || code=$?
+[ "$code" = 3 ] || fail "mpirun left with $code, not 3"
+echo "$cases refusals"
