@@ -67,7 +67,7 @@ static status_t load_token_bytes(const struct inference *i, int32_t **bytes)
     inference_tokenizer_path(i, path);
     *bytes = NULL;
     if (!file_exists(path)) return STATUS_OK;
-    TRY(tokenizer_open(&t, path));
+    TRY(inference_tokenizer_open(&t, i));
     const int64_t V = i->config.arch.vocab_size;
     *bytes = calloc((size_t)V, sizeof **bytes);
     if (!*bytes) {

@@ -95,7 +95,10 @@ static status_t open_tokenizer(struct tokenizer **t, const struct inference *i,
 {
     char path[PATH_MAX];
     inference_tokenizer_path(i, path);
-    TRY(tokenizer_open(t, a->tokenizer ? a->tokenizer : path));
+    if (a->tokenizer)
+        TRY(tokenizer_open(t, a->tokenizer));
+    else
+        TRY(inference_tokenizer_open(t, i));
     if (tokenizer_vocab_size(*t) <= i->config.arch.vocab_size) return STATUS_OK;
     return status_set(STATUS_DATA, "%s: has %jd tokens, the model %jd",
                       a->tokenizer ? a->tokenizer : path,

@@ -1,5 +1,6 @@
 #include "train/inference.h"
 
+#include <jansson.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -118,4 +119,29 @@ void inference_tokenizer_path(const struct inference *i, char *path)
     char folder[PATH_MAX];
     snprintf(folder, sizeof folder, "%s", checkpoint_path(i->checkpoint));
     file_join(path, PATH_MAX, folder, "../tokenizer.json");
+}
+
+/* Is it the tokenizer of the token files that the checkpoint was trained on?  Yes if those do
+ * not say. */
+static bool trained_with(const struct inference *i, const struct tokenizer *t)
+{
+    const char *hex = NULL;
+    json_t *data = json_loads(checkpoint_meta(i->checkpoint)->data, 0, NULL);
+    json_unpack(data, "{s:[{s:s}]}", "train", "tokenizer_sha256", &hex);
+    const bool same = !hex || !hex[0] || strcmp(hex, tokenizer_sha256(t)) == 0;
+    json_decref(data);
+    return same;
+}
+
+status_t inference_tokenizer_open(struct tokenizer **t, const struct inference *i)
+{
+    char path[PATH_MAX];
+    inference_tokenizer_path(i, path);
+    TRY(tokenizer_open(t, path));
+    if (trained_with(i, *t)) return STATUS_OK;
+    tokenizer_close(t);
+    return status_set(STATUS_DATA,
+                      "%s: is not the tokenizer of the run's token files; copy that one "
+                      "back",
+                      path);
 }

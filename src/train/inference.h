@@ -3,6 +3,7 @@
 
 #include "checkpoint/checkpoint.h"
 #include "config/config.h"
+#include "data/tokenizer.h"
 #include "model/model.h"
 #include "train/inputs.h"
 
@@ -35,3 +36,7 @@ void inference_release(struct inference *i);
 
 /* The tokenizer beside the run's checkpoints, into `path` (PATH_MAX). */
 void inference_tokenizer_path(const struct inference *i, char *path);
+
+/* Open it; STATUS_DATA if it is not the one that the token files were made with. */
+MUST_USE status_t inference_tokenizer_open(struct tokenizer **t,
+                                           const struct inference *i);

@@ -5,6 +5,7 @@
 make_inputs
 make_run
 
+(cd world && "$YOKE" tokenizer train --vocab 290 --out other.json text.txt) >said/out
 step=run/step-00000002
 model=$step/model.h5 shard=$step/shard-00000.h5
 resume=(train good.yaml --set train.steps=3 --resume "$step")
@@ -75,6 +76,10 @@ damaged launched 4 'valid.h5: is damaged: /tokens' valid.h5 \
 refused alone 2 '--tokens: prompt of 2' generate --prompt ox --tokens 16 $step
 damaged alone 4 'tokenizer.json' run/tokenizer.json 'cut_at "$f" 99' generate $step
 damaged launched 4 'tokenizer.json' run/tokenizer.json ': >"$f"' "${eval[@]}"
+damaged alone 4 "tokenizer.json: is not the tokenizer of the run's token files" run/tokenizer.json \
+    'sed -i "s/: 299/: 298/; t; s/: 298/: 299/" "$f"' generate $step
+damaged launched 4 "tokenizer.json: is not the tokenizer of the run's token files" \
+    run/tokenizer.json 'cp world/other.json "$f"' "${eval[@]}"
 
 # ---- resume auto: the newest good one, and only refusal if there is none -------------------
 losses() {
