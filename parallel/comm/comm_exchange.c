@@ -11,27 +11,34 @@
  * Messages between two ranks under one tag do not overtake, and rounds are begun in order (all
  * of a phase before the next phase), so no message needs to say which round it is of.
  *
- * Pieces of 1 MiB: measured on 2 ranks of one host (16 and 256 MiB, pieces of 32 KiB to
- * 16 MiB).  Smaller ones pay per message, those of 16 MiB leave the cache before they are
- * added and run at a third of the speed.  The window does not matter to a waiting rank; a deep
- * one lets more arrive between two calls of comm_test. */
+ * Pieces to be added are of 1 MiB: measured on 2 ranks of one host (16 and 256 MiB, pieces of
+ * 32 KiB to 16 MiB), smaller ones pay per message, those of 16 MiB leave the cache before they
+ * are added and run at a third of the speed.  Pieces that are only copied are as long as a
+ * message may be: each round makes ranks wait for each other, and a long one lets more arrive
+ * between two calls of comm_test. */
 #include "parallel/comm/comm_impl.h"
 
 #include <string.h>
 
 #include "core/log.h"
 
-enum { PIECE_ELEMENTS = 1 << 18, WINDOW_MAX = 4, ADD_BLOCK = 1024 };
+enum {
+    PIECE_ELEMENTS = 1 << 18,
+    LONGEST_PIECE = COMM_MESSAGE_BYTES / (int)sizeof(float),
+    WINDOW_MAX = 4,
+    ADD_BLOCK = 1024
+};
 
 enum phase { PHASE_REDUCE, PHASE_GATHER };
 
 struct exchange {
-    int64_t piece;        /* elements */
+    int64_t staged_piece; /* elements of a piece that is to be added */
     int window;           /* rounds under way at most */
-    float *staging;       /* [window][size - 1][piece] */
+    float *staging;       /* [window][size - 1][staged_piece] */
     MPI_Request *pending; /* [window][size - 1][2]: from and to the rank at a distance */
     MPI_Status *statuses; /* [size - 1][2] of the oldest round */
     enum phase phase;
+    int64_t piece;                      /* elements, in this phase */
     int64_t n_rounds, n_posted, n_done; /* of this phase */
 };
 
@@ -59,7 +66,7 @@ static void *exchange_state(const struct comm *c, int64_t max_n, struct arena *a
         arena_alloc(arena, (size_t)(window * 2 * others) * sizeof *pending);
     MPI_Status *statuses = arena_alloc(arena, (size_t)(2 * others) * sizeof *statuses);
     if (!e) return NULL;
-    *e = (struct exchange){.piece = piece,
+    *e = (struct exchange){.staged_piece = piece,
                            .window = (int)window,
                            .staging = staging,
                            .pending = pending,
@@ -84,7 +91,7 @@ static float *staged(const struct comm_request *r, int64_t round, int distance)
 {
     const struct exchange *e = r->state;
     const int64_t slot = round % e->window;
-    return e->staging + (slot * (r->c->size - 1) + distance - 1) * e->piece;
+    return e->staging + (slot * (r->c->size - 1) + distance - 1) * e->staged_piece;
 }
 
 static void post(struct comm_request *r, int64_t round)
@@ -145,6 +152,7 @@ static void enter(struct comm_request *r, enum phase phase)
 {
     struct exchange *e = r->state;
     e->phase = phase;
+    e->piece = phase == PHASE_REDUCE ? e->staged_piece : LONGEST_PIECE;
     e->n_rounds = rounds_of(r->n, r->c->size, e->piece);
     e->n_done = 0;
     e->n_posted = min_i64(e->n_rounds, e->window);

@@ -4,8 +4,10 @@
 
 #include "core/log.h"
 
-/* Buckets under way at a time.  One would stop the traffic between two calls of dp_ready; each
- * more costs staging. */
+/* Buckets under way at a time; each costs staging.  Measured on 2 ranks of one host, 124 million
+ * elements, 56 calls of dp_ready: with buckets of 4 to 25 MiB, dp_finish still had to wait for
+ * most of the traffic with 1, for a quarter of it with 2, and for less than a twentieth with
+ * 4. */
 enum { IN_FLIGHT_MAX = 4 };
 
 /* One operation on every bucket of a buffer, in order: [0, n_done) are done, [n_done,

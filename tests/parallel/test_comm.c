@@ -101,6 +101,23 @@ TEST(large_operations_equal_the_sum_in_rank_order_bitwise)
     }
 }
 
+TEST(a_slice_longer_than_a_message_is_gathered_whole)
+{
+    struct comm *c = test_world();
+    if (comm_size(c) != 2) return; /* memory */
+    const int64_t n = 2 * ((1 << 24) + 5);
+    struct comm_request *r = request(c, n);
+    float *x = test_alloc((size_t)n * sizeof *x);
+    int64_t first, count;
+    comm_slice(n, 2, comm_rank(c), &first, &count);
+    for (int64_t i = first; i < first + count; i++) x[i] = (float)(i % 9999991);
+    comm_start_op(r, COMM_ALL_GATHER, x, n, 3);
+    comm_wait(r);
+    for (int64_t i = 0; i < n; i++)
+        if (x[i] != (float)(i % 9999991)) fail_msg("element %lld", (long long)i);
+    comm_request_destroy(&r);
+}
+
 TEST(a_request_serves_shorter_vectors_too)
 {
     struct comm *c = test_world();
