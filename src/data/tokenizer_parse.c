@@ -295,11 +295,11 @@ static status_t read_merges(struct parse *p)
 
 /* ---- added tokens ------------------------------------------------------------------------ */
 
-/* A boolean of added_tokens[i]; `normal` if it is missing.  -1 and a refusal if it is not one. */
-static int flag_of(const struct parse *p, size_t i, const char *name, bool normal)
+/* A boolean of added_tokens[i]; false if it is missing.  -1 and a refusal if it is not one. */
+static int flag_of(const struct parse *p, size_t i, const char *name)
 {
     const json_t *x = json_object_get(json_array_get(p->added, i), name);
-    if (!x) return normal;
+    if (!x) return false;
     if (json_is_boolean(x)) return json_is_true(x);
     (void)parse_refuse(p->file, "added_tokens[%zu].%s is not a boolean", i, name);
     return -1;
@@ -340,7 +340,7 @@ static status_t read_added_token(struct parse *p, size_t i)
         return parse_refuse(p->file, "added_tokens[%zu].content is missing or empty", i);
     static const char *const refused[] = {"lstrip", "rstrip", "single_word"};
     for (size_t k = 0; k < sizeof refused / sizeof *refused; k++) {
-        const int flag = flag_of(p, i, refused[k], false);
+        const int flag = flag_of(p, i, refused[k]);
         if (flag < 0) return STATUS_DATA;
         if (flag)
             return parse_refuse(p->file,
@@ -348,8 +348,8 @@ static status_t read_added_token(struct parse *p, size_t i)
                                 "false",
                                 i, refused[k]);
     }
-    const int special = flag_of(p, i, "special", false);
-    const int normalized = special < 0 ? -1 : flag_of(p, i, "normalized", !special);
+    const int special = flag_of(p, i, "special");
+    const int normalized = special < 0 ? -1 : flag_of(p, i, "normalized");
     if (normalized < 0) return STATUS_DATA;
 
     const size_t n = strlen(content);

@@ -290,5 +290,5 @@ TEST(a_line_longer_than_a_document_is_cut_between_characters)
 TEST(a_line_of_jsonl_longer_than_a_document_is_refused)
 {
     check_refused(put_long("line.jsonl.zst", "{\"text\": \"aaaaaaaa", 4000000),
-                  STATUS_DATA, "line.jsonl.zst:1: ");
+                  STATUS_DATA, "line.jsonl.zst:1: the line is longer");
 }
