@@ -4,6 +4,8 @@
 
 #include "cli/cli.h"
 #include "cli/options.h"
+#include "train/signals.h"
+#include "train/signals.h"
 #include "train/train.h"
 
 static const char help[] =
@@ -63,6 +65,7 @@ int cmd_train(int argc, char **argv)
     struct config config = {0};
     int code;
     if (parse(argc, argv, &a, &code)) return code;
+    signals_start(); /* before MPI has threads */
     if (comm_start(&world, &argc, &argv) != STATUS_OK) return cli_exit(STATUS_COMM, NULL);
     status_t st =
         comm_agree(world, config_load(&config, a.config, a.overrides, a.n_overrides));

@@ -1,8 +1,22 @@
 /* signals - SIGTERM, SIGINT and SIGUSR1 ask the run to stop after the current step.
  *
- * The handler only sets a flag; the step's own reduction carries it to all ranks, so that all
- * of them stop after the same step.  A second SIGINT ends the process at once. */
+ * No handler ever runs: all threads block these signals and one thread waits for them.  A
+ * handler would run on the stack of whatever thread it interrupts, and oneDNN's sgemm (2.6.3)
+ * computes with the stack pointer inside a buffer on the heap: the signal's frame would then be
+ * written over the heap.  tests/train/test_signals.c shows it.
+ *
+ * The step's own reduction carries the news to all ranks, so that all of them stop after the
+ * same step. */
 #pragma once
 
+#include "core/status.h"
+
+/* Block the signals in this thread and those it makes from now on, so call it before there is
+ * any other, and begin to wait.  Until signals_install a signal ends the process as if nothing
+ * had been done.  STATUS_IO if there can be no thread. */
+MUST_USE status_t signals_start(void);
+
+/* From now on signals are kept for signals_received; a second SIGINT ends the process. */
 void signals_install(void);
-int signals_received(void); /* the number of the signal, 0 if none */
+int signals_received(
+    void); /* the number of the signal, 0 if none since signals_install */

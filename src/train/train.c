@@ -179,7 +179,7 @@ status_t train_run(struct comm *world, struct config *c)
         st = comm_agree(world, st);
     }
     if (st == STATUS_OK) {
-        signals_install();
+        signals_arm();
         st = loop(&t, m);
         log_set_step(-1);
     }
