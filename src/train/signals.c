@@ -6,7 +6,9 @@
 #include <stdbool.h>
 #include <string.h>
 
-static atomic_bool installed;
+#include "core/log.h"
+
+static atomic_bool armed;
 static atomic_int received;
 
 static sigset_t watched(void)
@@ -35,31 +37,27 @@ static void *wait_for_signals(void *unused)
     for (;;) {
         int number = 0;
         if (sigwait(&set, &number) != 0) continue;
-        if (!installed || (received && number == SIGINT)) obey_default(number);
+        if (!armed || (received && number == SIGINT)) obey_default(number);
         received = number;
     }
     return NULL;
 }
 
-status_t signals_start(void)
+void signals_start(void)
 {
     const sigset_t set = watched();
     pthread_t thread;
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     const int error = pthread_create(&thread, NULL, wait_for_signals, NULL);
-    if (error != 0) {
-        pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-        return status_set(STATUS_IO, "cannot start the thread that waits for signals: %s",
-                          strerror(error));
-    }
+    if (error != 0)
+        die("cannot start the thread that waits for signals: %s", strerror(error));
     pthread_detach(thread); /* it waits until the process ends */
-    return STATUS_OK;
 }
 
-void signals_install(void)
+void signals_arm(void)
 {
     received = 0;
-    installed = true;
+    armed = true;
 }
 
 int signals_received(void)

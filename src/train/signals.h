@@ -9,14 +9,11 @@
  * same step. */
 #pragma once
 
-#include "core/status.h"
-
 /* Block the signals in this thread and those it makes from now on, so call it before there is
- * any other, and begin to wait.  Until signals_install a signal ends the process as if nothing
- * had been done.  STATUS_IO if there can be no thread. */
-MUST_USE status_t signals_start(void);
+ * any other, and begin to wait.  Until signals_arm a signal ends the process as if nothing had
+ * been done.  Dies if there can be no thread. */
+void signals_start(void);
 
 /* From now on signals are kept for signals_received; a second SIGINT ends the process. */
-void signals_install(void);
-int signals_received(
-    void); /* the number of the signal, 0 if none since signals_install */
+void signals_arm(void);
+int signals_received(void); /* the signal's number, 0 if none since signals_arm */
