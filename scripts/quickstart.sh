@@ -174,7 +174,7 @@ unigram=$(sed -n 's/.* unigram \([0-9.]*\).*/\1/p' <<<"$evaluation")
 [[ -n $loss && -n $unigram ]] || refuse "the evaluation gave no loss"
 
 part "a sample"
-"$yoke" generate "$run" --prompt "The " --tokens 100 --temperature 0.8 --top-k 40 --seed 1
+"$yoke" generate "$run" --prompt "The" --tokens 100 --temperature 0.8 --top-k 40 --seed 1
 
 part "where everything lies"
 cat <<END
@@ -185,7 +185,7 @@ in $out:
   run/loss.svg               the loss curve, for a browser
 
 Next:
-  $yoke generate $run --prompt "To create an index, "
+  $yoke generate $run --prompt "To create an index,"
   $yoke inspect $run
   $yoke config configs/quickstart.yaml
   README.md, "Your own run"
