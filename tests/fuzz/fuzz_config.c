@@ -5,13 +5,7 @@
 #include <string.h>
 
 #include "config/config.h"
-#include "core/log.h"
-
-static void check_refusal(void)
-{
-    const char *message = status_message();
-    CHECK(message[0] != '\0' && !strpbrk(message, "\n\r"));
-}
+#include "fuzz.h"
 
 /* A first line that begins with '=' is an override, to reach that reader too. */
 static const char *split_override(char *text, const char **config)
@@ -27,6 +21,7 @@ static const char *split_override(char *text, const char **config)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    fuzz_begin();
     struct config c, back;
     char *copy = calloc(size + 1, 1), *first = NULL, *second = NULL;
     if (!copy) return 0;
@@ -37,7 +32,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const status_t st =
         config_parse(&c, "fuzz.yaml", text, bytes, &override, override ? 1 : 0);
     if (st != STATUS_OK) {
-        check_refusal();
+        fuzz_check_refusal();
         free(copy);
         return 0;
     }

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "core/h5.h"
-#include "core/log.h"
+#include "fuzz.h"
 #include "data/sampler.h"
 
 enum { MAX_ELEMENTS = 4096, T = 5 };
@@ -243,6 +243,7 @@ static void read_all(enum token_file_check check)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    fuzz_begin();
     set_up();
     struct bytes b = {data, size};
     const uint8_t depth = take(&b) % 3;

@@ -6,25 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/log.h"
+#include "fuzz.h"
 #include "data/tokenizer.h"
 
 static const char fixed_text[] =
     "The cat's 12 hats,  <x> \xC3\xA9\xE6\xBC\xA2\xF0\x9F\x98\x80\xFF\r\n\n a";
 
 /* a failed CHECK must look like a crash to libFuzzer, which keeps the input then */
-static void crash(int exit_code)
-{
-    (void)exit_code;
-    abort();
-}
-
-static void check_refusal(void)
-{
-    const char *message = status_message();
-    CHECK(message[0] != '\0' && !strpbrk(message, "\n\r"));
-}
-
 static void check_text(const struct tokenizer *t, const char *text, size_t bytes,
                        bool may_drop)
 {
@@ -33,7 +21,7 @@ static void check_text(const struct tokenizer *t, const char *text, size_t bytes
     CHECK(encoder_create(&e, t) == STATUS_OK);
     const size_t cut = tokenizer_cut(t, text, bytes, bytes / 2);
     if (encoder_encode(e, text, bytes, &whole) != STATUS_OK) {
-        check_refusal();
+        fuzz_check_refusal();
         goto out;
     }
     char *back;
@@ -53,7 +41,7 @@ out:
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    log_set_abort(crash);
+    fuzz_begin();
     struct tokenizer *t;
     const uint8_t *zero = size > 0 ? memchr(data, 0, size) : NULL;
     const size_t json_bytes = zero ? (size_t)(zero - data) : size;
@@ -62,7 +50,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(json, data, json_bytes);
     json[json_bytes] = '\0';
     if (tokenizer_parse(&t, "fuzz.json", json, json_bytes) != STATUS_OK) {
-        check_refusal();
+        fuzz_check_refusal();
     } else {
         /* a Split of behaviour "Removed" leaves text out; \u may spell the word */
         const bool may_drop = strstr(json, "Removed") || strstr(json, "\\u");
