@@ -6,6 +6,7 @@
 
 #include "cli/cli.h"
 #include "cli/options.h"
+#include "core/file.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "data/text.h"
@@ -108,6 +109,7 @@ static status_t train(struct arguments *a)
                                               .n_threads = (int)a->threads};
     const double started = clock_seconds();
     status_t st = text_open(&text, (const char *const *)a->rest, a->n_rest, NULL);
+    if (st == STATUS_OK) st = file_make_parent(a->out);
     if (st == STATUS_OK) st = tokenizer_train(text, a->out, &o);
     if (st == STATUS_OK) st = tokenizer_open(&made, a->out);
     if (st == STATUS_OK) {

@@ -83,6 +83,16 @@ status_t file_replace(const char *path, const void *data, size_t bytes)
     return st;
 }
 
+/* Cut `path` down to the folder that holds it. */
+static void to_parent(char *path)
+{
+    char *slash = strrchr(path, '/');
+    if (!slash)
+        snprintf(path, PATH_MAX, ".");
+    else
+        slash[slash == path ? 1 : 0] = '\0';
+}
+
 status_t file_commit(const char *path)
 {
     char tmp[PATH_MAX], folder[PATH_MAX];
@@ -95,9 +105,7 @@ status_t file_commit(const char *path)
     TRY(st);
     if (rename(tmp, path) != 0) return io_error(path, "rename the new file to");
     snprintf(folder, sizeof folder, "%s", path);
-    char *slash = strrchr(folder, '/');
-    if (!slash) return file_sync_dir(".");
-    slash[slash == folder ? 1 : 0] = '\0';
+    to_parent(folder);
     return file_sync_dir(folder);
 }
 
@@ -115,6 +123,15 @@ status_t file_make_dirs(const char *path)
     if (mkdir(part, 0777) != 0 && errno != EEXIST) return io_error(part, "create");
     if (!file_is_dir(part)) return status_set(STATUS_IO, "%s: is not a directory", path);
     return STATUS_OK;
+}
+
+status_t file_make_parent(const char *path)
+{
+    char folder[PATH_MAX];
+    if ((size_t)snprintf(folder, sizeof folder, "%s", path) >= sizeof folder)
+        return status_set(STATUS_IO, "%s: the name is too long", path);
+    to_parent(folder);
+    return file_make_dirs(folder);
 }
 
 status_t file_sync_dir(const char *path)

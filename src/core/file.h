@@ -21,8 +21,9 @@ MUST_USE status_t file_replace(const char *path, const void *data, size_t bytes)
 /* The last two steps, for a writer that made `path`.tmp itself: fsync, rename, fsync folder. */
 MUST_USE status_t file_commit(const char *path);
 
-MUST_USE status_t file_make_dirs(const char *path); /* mkdir -p */
-MUST_USE status_t file_sync_dir(const char *path);  /* fsync of a folder */
+MUST_USE status_t file_make_dirs(const char *path);   /* mkdir -p */
+MUST_USE status_t file_make_parent(const char *path); /* the folder that holds `path` */
+MUST_USE status_t file_sync_dir(const char *path);    /* fsync of a folder */
 bool file_is_dir(const char *path);
 bool file_exists(const char *path);
 

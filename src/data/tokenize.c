@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/file.h"
 #include "core/log.h"
 #include "data/text_pipeline.h"
 #include "data/token_file.h"
@@ -95,6 +96,8 @@ static status_t start(struct run *r)
             "<|endoftext|>, <|end_of_text|>, </s> or <|im_end|>, or no_eos");
     const int64_t vocab_size = tokenizer_vocab_size(o->tokenizer);
     const char *sha256 = tokenizer_sha256(o->tokenizer);
+    TRY(file_make_parent(o->train_path));
+    if (o->validation_path) TRY(file_make_parent(o->validation_path));
     TRY(token_writer_create(&r->train.writer, o->train_path, vocab_size, r->eos, sha256));
     if (o->validation_path)
         TRY(token_writer_create(&r->validation.writer, o->validation_path, vocab_size,
@@ -117,7 +120,7 @@ static status_t commit(struct run *r)
         return status_set(
             STATUS_DATA,
             "a validation share of %g of %lld documents leaves none for %s: "
-            "choose another share or make shorter documents",
+            "choose another share, or cut plain text with --paragraphs-per-document",
             o->validation_share, (long long)(n_train + n_validation),
             n_train == 0 ? o->train_path : o->validation_path);
     char *sources;
