@@ -73,12 +73,10 @@ fi
 
 # ---- one folder, one set of options ----------------------------------------------------------
 mkdir -p "$out"
-options="minutes $minutes"
-for text in "${texts[@]}"; do options+=$'\n'"text $text $(stat -c '%s %Y' "$text")"; done
-if [[ ! -e $out/options ]]; then
-    echo "$options" >"$out/options"
-elif [[ $(<"$out/options") != "$options" ]]; then
-    refuse "$out was made with other options; remove it or give another --out"
+chosen="the default text"
+for text in "${texts[@]}"; do chosen+=$'\n'"$text $(stat -c '%s %Y' "$text")"; done
+if [[ -e $out/text_chosen && $(<"$out/text_chosen") != "$chosen" ]]; then
+    refuse "$out was made with another --text; remove it (rm -r '$out') or give another --out"
 fi
 
 # ---- text to tokens --------------------------------------------------------------------------
@@ -94,6 +92,8 @@ fi
         --validation "$out/validation.h5" --validation-share 0.05 \
         --paragraphs-per-document 20 "${texts[@]}"
 
+echo "$chosen" >"$out/text_chosen"
+
 # ---- training --------------------------------------------------------------------------------
 # train FOLDER STEPS [KEY=VALUE]...: the command; values are YAML, hence the quotes
 train_command() {
@@ -108,7 +108,7 @@ train_command() {
 
 last_step() { sed -n 's/.*"kind":"train","step":\([0-9]*\),.*/\1/p' "$run/metrics.jsonl" 2>/dev/null | tail -n 1; }
 
-if [[ ! -s $out/steps ]]; then
+if [[ ! -s $out/seconds ]]; then
     part "how fast is this machine?"
     rm -rf "$out/timing"
     train_command "$out/timing" 12 schedule.warmup_steps=1 log.interval=4 log.tensorboard=false \
@@ -117,17 +117,15 @@ if [[ ! -s $out/steps ]]; then
         cat "$out/timing.log" >&2
         refuse "training does not start"
     }
-    # seconds a step of the last steps; a tenth of the time is left for evaluations
-    awk -v minutes="$minutes" 'match($0, /"seconds":[0-9.e+-]+/) {
-            s = substr($0, RSTART + 10, RLENGTH - 10) + 0
-        } END {
-            if (s <= 0) exit 1
-            n = int(0.9 * 60 * minutes / s); print n < 80 ? 80 : n
-        }' "$out/timing/metrics.jsonl" >"$out/steps.tmp" || refuse "the timing run measured nothing"
-    mv "$out/steps.tmp" "$out/steps"
+    # seconds a step of the last steps
+    awk 'match($0, /"seconds":[0-9.e+-]+/) { s = substr($0, RSTART + 10, RLENGTH - 10) + 0 }
+        END { if (s <= 0) exit 1; print s }' "$out/timing/metrics.jsonl" >"$out/seconds.tmp" ||
+        refuse "the timing run measured nothing"
+    mv "$out/seconds.tmp" "$out/seconds"
     rm -rf "$out/timing"
 fi
-steps=$(<"$out/steps")
+# a tenth of the time is left for evaluations
+steps=$(awk -v minutes="$minutes" '{ n = int(0.9 * 60 * minutes / $1); print n < 80 ? 80 : n }' "$out/seconds")
 train_command "$run" "$steps" "schedule.warmup_steps=$((steps / 10))"
 
 # run the command; its exit code in $code.  With a step as argument: stop it there by a signal.
@@ -148,16 +146,22 @@ launch_training() {
     wait "$pid" || code=$?
 }
 
-part "training: $steps steps, 2 ranks with $threads threads each, about $minutes minutes"
-if [[ ! -s $out/resumed_at ]]; then
-    if [[ $(last_step) -lt $steps ]]; then
+has_checkpoint() { compgen -G "$run/step-*/model.h5" >/dev/null; }
+
+done_steps=$(last_step || true) # there may be no file yet
+if [[ -s $out/resumed_at && ${done_steps:-0} -ge $steps ]]; then
+    part "already trained: step $done_steps of $steps"
+else
+    part "training: $steps steps, 2 ranks with $threads thread(s) each, about $minutes minute(s)"
+    if ! has_checkpoint; then
+        rm -f "$run/metrics.jsonl" # of a start that was cut off before it saved
         launch_training $((steps / 2))
         [[ $code -eq 85 ]] || refuse "the stopped run left with exit code $code, not 85"
         part "starting again: it resumes by itself"
     fi
+    launch_training
+    [[ $code -eq 0 ]] || refuse "training failed with exit code $code, see $out/train.log"
 fi
-launch_training
-[[ $code -eq 0 ]] || refuse "training failed with exit code $code, see $out/train.log"
 if [[ ! -s $out/resumed_at ]]; then
     resumed=$(sed -n 's/.*resumed from .*step-0*\([0-9][0-9]*\).*/\1/p' "$out/train.log" | tail -n 1)
     [[ -n $resumed ]] || refuse "the second start did not resume, see $out/train.log"
@@ -187,10 +191,10 @@ in $out:
 Next:
   $yoke generate $run --prompt "To create an index,"
   $yoke inspect $run
-  $yoke config configs/quickstart.yaml
+  $yoke config $run/config.yaml
   README.md, "Your own run"
 END
 echo
 awk -v x="$loss" -v u="$unigram" 'BEGIN { exit !(x < u) }' ||
-    refuse "validation loss $loss is not below the unigram entropy $unigram: it learned nothing"
+    refuse "validation loss $loss is not below the unigram entropy $unigram (guessing by frequency alone): more minutes, or, if the training loss is far lower, more text"
 echo "quickstart: ok, validation loss $loss (unigram $unigram), resumed at step $resumed"

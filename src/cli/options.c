@@ -38,7 +38,10 @@ int64_t option_cores(void)
 
 int cli_exit(status_t st, const struct comm *world)
 {
-    if (st != STATUS_OK && (!world || comm_rank(world) == 0))
+    const bool speak = st != STATUS_OK && (!world || comm_rank(world) == 0);
+    if (speak && st == STATUS_REQUEUE)
+        log_info("%s", status_message()); /* as asked: no error */
+    else if (speak)
         log_error("%s", status_message());
     return status_exit_code(st);
 }

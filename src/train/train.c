@@ -171,6 +171,12 @@ status_t train_run(struct comm *world, struct config *c)
     const bool root = comm_rank(world) == 0;
     status_t st = trainer_init(&t, world, c);
     if (st == STATUS_OK) st = trainer_restore(&t);
+    if (st == STATUS_OK && t.progress.step >= c->steps) {
+        log_info("nothing to do: step %jd of train.steps %jd is reached",
+                 (intmax_t)t.progress.step, (intmax_t)c->steps);
+        trainer_release(&t);
+        return STATUS_OK;
+    }
     if (st == STATUS_OK) st = comm_agree(world, root ? prepare_folder(c) : STATUS_OK);
     if (st == STATUS_OK) {
         if (root)

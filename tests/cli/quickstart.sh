@@ -20,7 +20,7 @@ done
 
 # steps are in order and none is missing, although the run was stopped in between
 resumed=${last##* }
-steps=$(<out/steps)
+steps=$(sed -n 's/^== training: \([0-9]*\) steps.*/\1/p' first)
 [[ $resumed -gt 0 && $resumed -lt $steps ]] || fail "resumed at $resumed of $steps"
 sed -n 's/.*"kind":"train","step":\([0-9]*\),.*/\1/p' out/run/metrics.jsonl >have
 [[ $(tail -n 1 have) -eq $steps ]] || fail "metrics end at step $(tail -n 1 have) of $steps"
@@ -31,9 +31,16 @@ quickstart second || { cat second >&2 && fail "the second run failed"; }
 [[ $(tail -n 1 second) == "$last" ]] || fail "the second run ends: $(tail -n 1 second)"
 diff before out/run/metrics.jsonl || fail "the second run trained again"
 
-# other options do not overwrite what is there
-if "$YOKE_SOURCE/scripts/quickstart.sh" --minutes 2 --out out >third 2>&1; then
-    fail "other options in the same folder were accepted"
+# cut off after half way, before it has saved to the end: it goes on
+rm -r out/run/step-*"$(printf '%08d' "$steps")" out/resumed_at
+quickstart third || { cat third >&2 && fail "going on after a cut failed"; }
+[[ $(tail -n 1 third) == "${last% *} "* ]] || fail "the third run ends: $(tail -n 1 third)"
+
+# another text does not overwrite what is there
+echo "another text" >another.txt
+cp out/run/metrics.jsonl before
+if "$YOKE_SOURCE/scripts/quickstart.sh" --text another.txt --out out >fourth 2>&1; then
+    fail "another text in the same folder was accepted"
 fi
-grep -q 'other options' third || fail "the refusal does not say why: $(<third)"
+grep -q 'another --text' fourth || fail "the refusal does not say why: $(<fourth)"
 diff before out/run/metrics.jsonl
