@@ -1,10 +1,8 @@
 #include "train/trainer.h"
 
 #include <omp.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
 
 #include "core/log.h"
 #include "train/gemm_peak.h"
