@@ -189,7 +189,7 @@ in $out:
   run/loss.svg               the loss curve, for a browser
 
 Next:
-  $yoke generate $run --prompt "To create an index,"
+  $yoke generate $run --prompt "The"
   $yoke inspect $run
   $yoke config $run/config.yaml
   README.md, "Your own run"
