@@ -1,9 +1,10 @@
 /* comm - collectives along one axis of the mesh, or over all ranks.
  *
  * A comm owns its communicator, never the buffers it is given.  All its ranks make the same
- * calls in the same order.  Sizes are elements, never bytes.  Sums are made in rank order,
- * whatever arrives first, so that a result is the same bitwise every time.  Functions that
- * return void are of the step regime: a failure ends all ranks. */
+ * calls in the same order.  Sizes are elements, never bytes.  Sums are made in a fixed order
+ * (without NCCL that of the ranks), whatever arrives first, so that a result is the same bitwise
+ * every time.  Functions that return void are of the step regime: a failure ends all ranks, and so
+ * does a wait past comm_set_timeout. */
 #pragma once
 
 #include <stdbool.h>
@@ -11,7 +12,9 @@
 #include <stdint.h>
 
 #include "core/arena.h"
+#include "core/dtype.h"
 #include "core/status.h"
+#include "device/device.h"
 #include "parallel/mesh/mesh.h"
 
 struct comm;
@@ -30,6 +33,26 @@ void comm_destroy(struct comm **c); /* NULL-safe; nulls */
 
 int comm_rank(const struct comm *c);
 int comm_size(const struct comm *c);
+
+/* ---- where large vectors live ------------------------------------------------------------ */
+
+enum comm_transport {
+    COMM_TRANSPORT_AUTO, /* NCCL where it is and every rank has a GPU of its own, else MPI */
+    COMM_TRANSPORT_NCCL,
+    COMM_TRANSPORT_MPI /* staged through page-locked host memory when dev is not the host's */
+};
+
+/* From now on the large vectors of `world`, and of every comm that comm_create makes of it, are in
+ * the memory of `dev`.  With NCCL: makes the communicator, and comm_create splits it.  Without this
+ * call they are in host memory.  *why (static text) says what was chosen and for what reason.
+ * Collective on world, before comm_create; agreed.  STATUS_COMM. */
+MUST_USE status_t comm_use_device(struct comm *world, struct device *dev,
+                                  enum comm_transport t, const char **why);
+const char *comm_transport_name(const struct comm *c); /* "mpi", "mpi, staged", "nccl" */
+
+/* A wait for other ranks that takes longer dies, naming the operation (0: never; the default).
+ * For `c` and what comm_create makes of it later. */
+void comm_set_timeout(struct comm *c, double seconds);
 
 /* All ranks get the same status: STATUS_OK if all are ok, else that of the lowest failing rank,
  * whose sentence becomes everybody's (prefixed with its rank if there are several).
@@ -63,18 +86,48 @@ enum comm_op {
 
 struct comm_request; /* room for one operation in flight; made once, used many times */
 
-/* `max_n`: largest vector.  Staging comes from `arena`, also while it measures (then *r is
- * NULL).  STATUS_NOMEM. */
+/* `max_n`: largest vector, of 4-byte elements.  Staging comes from `arena` (device memory), also
+ * while it measures (then *r is NULL); host staging is allocated here and counted by the device.
+ * STATUS_NOMEM. */
 MUST_USE status_t comm_request_create(struct comm_request **r, struct comm *c,
                                       int64_t max_n, struct arena *arena);
 void comm_request_destroy(struct comm_request **r); /* NULL-safe; nulls */
+/* Host memory that comm_request_create(max_n) takes from the device: for the memory plan. */
+size_t comm_request_host_bytes(const struct comm *c, int64_t max_n);
 
-/* Begin `op` on fp32 x[n].  x is untouchable until the request is done.  `tag` tells apart the
- * operations that are in flight together: the same on all ranks, 0 <= tag < 2^20. */
-void comm_start_op(struct comm_request *r, enum comm_op op, float *x, int64_t n, int tag);
+/* How many requests a caller with many vectors should have: as many as may be in flight together
+ * before more of them gain nothing. */
+int comm_in_flight(const struct comm *c);
+
+/* Begin `op` on x[n] of type t (DTYPE_F32, for COMM_ALL_GATHER any) in the memory of the comm's
+ * device, behind all that is in the device's compute queue now.  x is untouchable until the
+ * request is done.  `tag` tells apart the operations that are in flight together: the same on all
+ * ranks, 0 <= tag < 2^20. */
+void comm_start_op(struct comm_request *r, enum comm_op op, void *x, enum dtype t,
+                   int64_t n, int tag);
 /* Move things on without waiting; true when done (also when nothing was begun). */
 bool comm_test(struct comm_request *r);
+/* Work put into the compute queue from now on finds the result.  The host waits only where the
+ * transport needs it (host memory, staging). */
 void comm_wait(struct comm_request *r);
+
+/* ---- broadcast and messages, non-blocking like the above ----------------------------------- */
+
+/* x[n] of `root` reaches all ranks. */
+void comm_start_broadcast(struct comm_request *r, void *x, enum dtype t, int64_t n,
+                          int root, int tag);
+
+struct comm_message {
+    int peer;
+    bool send; /* to peer; else receive from it */
+    void *x;   /* [n] of type t, in the memory of the comm's device */
+    enum dtype t;
+    int64_t n;
+};
+/* All messages as one group: they make progress together, so that two ranks may send to each
+ * other.  `messages` (n_messages <= 8) are copied. */
+void comm_start_messages(struct comm_request *r, const struct comm_message *messages,
+                         int n_messages, int tag);
 
 struct comm_stats {
     uint64_t bytes_sent; /* payload of the operations above, this rank */

@@ -9,8 +9,9 @@
  *   dp_begin(dp, grads);            last micro-batch of the step, before its backward
  *   dp_ready(dp, low);              often: everything at and behind low is final
  *   dp_finish(dp);                  sums are there
- *   ... update what zero says ...
- *   dp_gather(dp, weights);         everybody has everything again
+ *   dp_gather_begin(dp, weights, type);
+ *   ... update what zero says, from the buffer's start; dp_gather_ready(dp, high) after each ...
+ *   dp_gather_need(dp, low, high);  in the next forward, before these weights are used
  *
  * Sources: Li et al. 2020, arXiv:2006.15704, section 3.2 (buckets, overlap); Rajbhandari et
  * al. 2020, arXiv:1910.02054, section 5 (reduce-scatter to the owner, all-gather after). */
@@ -64,9 +65,19 @@ void dp_ready(struct dp *dp, int64_t low);
  * outside them is lost) or of the whole buffer.  Collective on c.  Step regime. */
 void dp_finish(struct dp *dp);
 
-/* params[n_elements]: each rank's owned ranges reach all ranks.  Under COMM_ALL_REDUCE ranks
- * update everything themselves, and nothing is sent.  Collective on c.  Step regime. */
-void dp_gather(struct dp *dp, float *params);
+/* ---- weights back to everybody: bucket by bucket, under the next forward ------------------- */
+
+/* Owned ranges of params[n_elements], of type t, will reach all ranks.  Under COMM_ALL_REDUCE
+ * ranks update everything themselves, and nothing is sent.  params is lent until
+ * dp_gather_finish; what was needed (dp_gather_need) may be read. */
+void dp_gather_begin(struct dp *dp, void *params, enum dtype t);
+/* Owned elements in front of `high` are updated; high never shrinks.  Starts what it can. */
+void dp_gather_ready(struct dp *dp, int64_t high);
+/* Elements [low, high) are everybody's for work queued from now on.  Needed in any order; starts
+ * what else may begin.  No-op when no gather is going on. */
+void dp_gather_need(struct dp *dp, int64_t low, int64_t high);
+/* The whole buffer is (all was ready, or is counted so now).  No-op when no gather is going on. */
+void dp_gather_finish(struct dp *dp);
 
 /* The ranges this rank owns, in the order of the buffer: over all ranks they cover every
  * element once. */

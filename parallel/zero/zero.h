@@ -3,7 +3,8 @@
  * Stage 0: every rank updates every element; moments are as long as the parameters.
  * Stage 1: a rank updates only what it owns (dp_owned) and has moments for that alone, range
  * after range without gaps: 8 bytes an element over all ranks together.
- * While weights are fp32 they are their own master copy, so `master` points into them.
+ * While weights are fp32 they are their own master copy, so `master` points into them; otherwise
+ * there are fp32 masters of what this rank updates, 4 bytes an element more.
  *
  * Source: Rajbhandari et al. 2020, arXiv:1910.02054, section 5.1 (optimizer state
  * partitioning, P_os). */
@@ -26,12 +27,13 @@ struct zero_range {
 /* How gradients are reduced for `stage` (0 or 1), to be given to dp_create. */
 enum comm_op zero_reduction(int stage);
 
-/* State for params[dp_n_elements], which are borrowed for the life of *z, as dp is until
- * return; the stage is the one dp reduces for.  Elements at and behind n_used are padding and
- * in no range.  Moments are zero, from `arena`; while that measures, params may be NULL.
- * Caller owns *z.  STATUS_NOMEM.  Local. */
-MUST_USE status_t zero_create(struct zero **z, const struct dp *dp, float *params,
-                              int64_t n_used, struct arena *arena);
+/* State for params[dp_n_elements] of type t in the memory of `dev`, which are borrowed for the
+ * life of *z, as dp is until return; the stage is the one dp reduces for.  Elements at and behind
+ * n_used are padding and in no range.  Moments (and masters, unless t is fp32) are zero, from
+ * `arena`; while that measures, params may be NULL.  Caller owns *z.  STATUS_NOMEM.  Local. */
+MUST_USE status_t zero_create(struct zero **z, const struct dp *dp, struct device *dev,
+                              void *params, enum dtype t, int64_t n_used,
+                              struct arena *arena);
 void zero_destroy(struct zero **z); /* NULL-safe; nulls */
 
 /* What this rank updates, in the order of the buffer. */

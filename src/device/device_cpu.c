@@ -1,19 +1,59 @@
 /* The CPU as a device: memory comes from mmap, so that it is zero without being touched (the
- * thread that first writes a page gets it on its own NUMA node) and large pages can back it. */
+ * thread that first writes a page gets it on its own NUMA node) and large pages can back it.
+ * Everything is done when a call returns. */
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "device/device_impl.h"
 
-static status_t open_cpu(struct device *d)
+static status_t count_cpu(int *count)
+{
+    *count = 1;
+    return STATUS_OK;
+}
+
+static status_t open_cpu(struct device *d, int index)
 {
     (void)d;
-    return STATUS_OK;
+    if (index == 0) return STATUS_OK;
+    return status_set(STATUS_DEVICE, "cpu: there is no device %d, only 0", index);
 }
 
 static void close_cpu(struct device *d)
 {
     (void)d;
+}
+
+static bool supports_cpu(const struct device *d, enum dtype t)
+{
+    (void)d;
+    return t == DTYPE_F32;
+}
+
+/* "model name : X" of /proc/cpuinfo; empty where there is none. */
+static void cpu_model(char *model, size_t bytes)
+{
+    char line[256];
+    FILE *f = fopen("/proc/cpuinfo", "r");
+    model[0] = '\0';
+    while (f && !model[0] && fgets(line, sizeof line, f)) {
+        const char *value = strchr(line, ':');
+        if (strncmp(line, "model name", 10) != 0 || !value) continue;
+        value += 1 + strspn(value + 1, " ");
+        snprintf(model, bytes, "%.*s", (int)strcspn(value, "\n"), value);
+    }
+    if (f) fclose(f);
+}
+
+static void describe_cpu(const struct device *d, struct device_info *info)
+{
+    (void)d;
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    cpu_model(info->model, sizeof info->model);
+    info->total_bytes = (size_t)sysconf(_SC_PHYS_PAGES) * page;
+    info->free_bytes = (size_t)sysconf(_SC_AVPHYS_PAGES) * page;
 }
 
 static void *alloc_cpu(struct device *d, size_t bytes)
@@ -32,9 +72,11 @@ static void free_cpu(struct device *d, void *p, size_t bytes)
     munmap(p, bytes ? bytes : 1);
 }
 
-static void copy_cpu(struct device *d, void *dst, const void *src, size_t bytes)
+static void copy_cpu(struct device *d, enum device_queue q, void *dst, const void *src,
+                     size_t bytes)
 {
     (void)d;
+    (void)q;
     memcpy(dst, src, bytes);
 }
 
@@ -44,19 +86,19 @@ static void zero_cpu(struct device *d, void *dst, size_t bytes)
     memset(dst, 0, bytes);
 }
 
-static void wait_cpu(struct device *d)
-{
-    (void)d;
-}
-
 const struct device_ops device_cpu_ops = {
     .name = "cpu",
+    .is_host = true,
+    .count = count_cpu,
     .open = open_cpu,
     .close = close_cpu,
+    .supports = supports_cpu,
+    .describe = describe_cpu,
     .alloc = alloc_cpu,
     .free = free_cpu,
+    .alloc_host = alloc_cpu,
+    .free_host = free_cpu,
     .copy_in = copy_cpu,
     .copy_out = copy_cpu,
     .zero = zero_cpu,
-    .wait = wait_cpu,
 };

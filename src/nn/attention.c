@@ -1,39 +1,20 @@
-#include "nn/attention_tile.h"
+#include "nn/nn_impl.h"
 
 static void check_shapes(const struct nn_attention *a, const struct tensor *y,
                          const struct tensor *qkv, int64_t rows)
 {
     CHECK(a->B > 0 && a->T > 0 && a->H > 0 && a->K > 0 && a->D > 0);
     CHECK(a->H % a->K == 0);
-    CHECK(y->n_dims == 2 && y->shape[0] == rows && y->shape[1] == a->H * a->D);
-    CHECK(qkv->n_dims == 2 && qkv->shape[0] == rows &&
-          qkv->shape[1] == (a->H + 2 * a->K) * a->D);
-}
-
-static void check_lse(const struct nn_attention *a, const struct tensor *lse)
-{
-    CHECK(lse->n_dims == 2 && lse->shape[0] == a->B * a->H && lse->shape[1] == a->T);
+    CHECK(nn_is_2d(y, qkv->dtype, rows, a->H * a->D));
+    CHECK(nn_is_2d(qkv, qkv->dtype, rows, (a->H + 2 * a->K) * a->D));
 }
 
 void nn_attention_fwd(struct nn *nn, struct tensor *y, struct tensor *lse,
                       const struct tensor *qkv, const struct nn_attention *a)
 {
     check_shapes(a, y, qkv, a->B * a->T);
-    check_lse(a, lse);
-    const size_t mark = arena_mark(&nn->scratch);
-    float *scratch = arena_floats(&nn->scratch, nn->n_threads * attention_fwd_floats(a));
-    if (!nn->measuring)
-        nn->ops->attention_fwd(nn->n_threads, tensor_f32(y), tensor_f32(lse), scratch,
-                               tensor_f32(qkv), a);
-    arena_rewind(&nn->scratch, mark);
-}
-
-/* delta: [B*H, T], then dq of all parts but the first, then each thread's tiles */
-static int64_t bwd_scratch_floats(const struct nn_attention *a, int threads)
-{
-    return attention_pad(a->B * a->H * a->T) +
-           (attention_bwd_parts(a, threads) - 1) * attention_bwd_part_floats(a) +
-           threads * attention_bwd_floats(a);
+    CHECK(nn_is_2d(lse, DTYPE_F32, a->B * a->H, a->T));
+    nn->ops->attention_fwd(nn, y, lse, qkv, a);
 }
 
 void nn_attention_bwd(struct nn *nn, struct tensor *dqkv, const struct tensor *dy,
@@ -42,19 +23,14 @@ void nn_attention_bwd(struct nn *nn, struct tensor *dqkv, const struct tensor *d
 {
     check_shapes(a, y, qkv, a->B * a->T);
     check_shapes(a, dy, dqkv, a->B * a->T);
-    check_lse(a, lse);
-    const size_t mark = arena_mark(&nn->scratch);
-    float *scratch = arena_floats(&nn->scratch, bwd_scratch_floats(a, nn->n_threads));
-    if (!nn->measuring)
-        nn->ops->attention_bwd(nn->n_threads, tensor_f32(dqkv), scratch, tensor_f32(dy),
-                               tensor_f32(y), tensor_f32(lse), tensor_f32(qkv), a);
-    arena_rewind(&nn->scratch, mark);
+    CHECK(nn_is_2d(lse, DTYPE_F32, a->B * a->H, a->T));
+    nn->ops->attention_bwd(nn, dqkv, dy, y, lse, qkv, a);
 }
 
-static void check_cache(const struct nn_attention *a, const struct tensor *cache)
+static void check_cache(const struct nn_attention *a, const struct tensor *cache,
+                        enum dtype t)
 {
-    CHECK(cache->n_dims == 2 && cache->shape[0] == a->B * a->T &&
-          cache->shape[1] == a->K * a->D);
+    CHECK(nn_is_2d(cache, t, a->B * a->T, a->K * a->D));
 }
 
 void nn_attention_decode(struct nn *nn, struct tensor *y, struct tensor *cache_k,
@@ -62,16 +38,9 @@ void nn_attention_decode(struct nn *nn, struct tensor *y, struct tensor *cache_k
                          const struct nn_attention *a)
 {
     check_shapes(a, y, qkv, a->B);
-    check_cache(a, cache_k);
-    check_cache(a, cache_v);
+    check_cache(a, cache_k, qkv->dtype);
+    check_cache(a, cache_v, qkv->dtype);
     CHECK(0 <= length && length < a->T);
     CHECK(!a->doc_start); /* a cache holds one document */
-    const size_t mark = arena_mark(&nn->scratch);
-    float *scratch =
-        arena_floats(&nn->scratch, nn->n_threads * attention_decode_floats(a));
-    if (!nn->measuring)
-        nn->ops->attention_decode(nn->n_threads, tensor_f32(y), tensor_f32(cache_k),
-                                  tensor_f32(cache_v), scratch, tensor_f32(qkv), length,
-                                  a);
-    arena_rewind(&nn->scratch, mark);
+    nn->ops->attention_decode(nn, y, cache_k, cache_v, qkv, length, a);
 }

@@ -4,15 +4,14 @@ void nn_bias_add(struct nn *nn, struct tensor *y, const struct tensor *x,
                  const struct tensor *b)
 {
     const int64_t N = y->shape[0], O = y->shape[1];
-    CHECK(nn_is_2d(y, N, O) && nn_is_2d(x, N, O) && (!b || nn_is_1d(b, O)));
-    if (nn->measuring) return;
-    nn->ops->bias_add(nn->n_threads, y->data, x->data, b ? b->data : NULL, N, O);
+    CHECK(nn_is_2d(y, y->dtype, N, O) && nn_is_2d(x, y->dtype, N, O));
+    CHECK(!b || nn_is_1d(b, y->dtype, O));
+    if (!nn->measuring) nn->ops->bias_add(nn, y, x, b);
 }
 
 void nn_bias_bwd(struct nn *nn, struct tensor *db, const struct tensor *dy)
 {
     const int64_t N = dy->shape[0], O = dy->shape[1];
-    CHECK(nn_is_2d(dy, N, O) && nn_is_1d(db, O));
-    if (nn->measuring) return;
-    nn->ops->bias_bwd(nn->n_threads, db->data, dy->data, N, O);
+    CHECK(nn_is_2d(dy, dy->dtype, N, O) && nn_is_1d(db, DTYPE_F32, O));
+    nn->ops->bias_bwd(nn, db, dy);
 }

@@ -1,8 +1,11 @@
 #include "nn/nn_impl.h"
 
-/* An index past the table would read or write foreign memory, so it is looked for always. */
-static void check_rows(const int32_t *rows, int64_t N, int64_t limit, const char *what)
+/* An index past the table would read or write foreign memory, so it is looked for wherever the
+ * host can look; the loader has looked at the rest. */
+static void check_rows(const struct nn *nn, const int32_t *rows, int64_t N, int64_t limit,
+                       const char *what)
 {
+    if (!device_is_host(nn->device)) return;
     for (int64_t n = 0; n < N; n++)
         if (rows[n] < 0 || rows[n] >= limit)
             die("%s %d in row %lld, valid: 0 to %lld", what, rows[n], (long long)n,
@@ -14,13 +17,13 @@ void nn_embedding_fwd(struct nn *nn, struct tensor *y, const struct tensor *wte,
                       const int32_t *positions)
 {
     const int64_t N = y->shape[0], C = y->shape[1];
-    CHECK(nn_is_2d(y, N, C) && nn_is_2d(wte, wte->shape[0], C));
-    CHECK(!wpe || nn_is_2d(wpe, wpe->shape[0], C));
+    const enum dtype t = y->dtype;
+    CHECK(nn_is_2d(y, t, N, C) && nn_is_2d(wte, t, wte->shape[0], C));
+    CHECK(!wpe || nn_is_2d(wpe, t, wpe->shape[0], C));
     if (nn->measuring) return;
-    check_rows(tokens, N, wte->shape[0], "token");
-    if (wpe) check_rows(positions, N, wpe->shape[0], "position");
-    nn->ops->embedding_fwd(nn->n_threads, y->data, wte->data, wpe ? wpe->data : NULL,
-                           tokens, positions, N, C);
+    check_rows(nn, tokens, N, wte->shape[0], "token");
+    if (wpe) check_rows(nn, positions, N, wpe->shape[0], "position");
+    nn->ops->embedding_fwd(nn, y, wte, wpe, tokens, positions);
 }
 
 void nn_embedding_bwd(struct nn *nn, struct tensor *dwte, struct tensor *dwpe,
@@ -28,11 +31,11 @@ void nn_embedding_bwd(struct nn *nn, struct tensor *dwte, struct tensor *dwpe,
                       const int32_t *positions)
 {
     const int64_t N = dy->shape[0], C = dy->shape[1];
-    CHECK(nn_is_2d(dy, N, C) && nn_is_2d(dwte, dwte->shape[0], C));
-    CHECK(!dwpe || nn_is_2d(dwpe, dwpe->shape[0], C));
-    if (nn->measuring) return;
-    check_rows(tokens, N, dwte->shape[0], "token");
-    if (dwpe) check_rows(positions, N, dwpe->shape[0], "position");
-    nn->ops->embedding_bwd(nn->n_threads, dwte->data, dwpe ? dwpe->data : NULL, dy->data,
-                           tokens, positions, N, C);
+    CHECK(nn_is_2d(dy, dy->dtype, N, C) && nn_is_2d(dwte, DTYPE_F32, dwte->shape[0], C));
+    CHECK(!dwpe || nn_is_2d(dwpe, DTYPE_F32, dwpe->shape[0], C));
+    if (!nn->measuring) {
+        check_rows(nn, tokens, N, dwte->shape[0], "token");
+        if (dwpe) check_rows(nn, positions, N, dwpe->shape[0], "position");
+    }
+    nn->ops->embedding_bwd(nn, dwte, dwpe, dy, tokens, positions);
 }

@@ -4,17 +4,11 @@ void nn_layernorm_fwd(struct nn *nn, struct tensor *y, struct tensor *stats,
                       const struct tensor *x, const struct nn_norm *p)
 {
     const int64_t N = x->shape[0], C = x->shape[1];
-    CHECK(nn_is_2d(x, N, C) && nn_is_2d(y, N, C) && nn_is_2d(stats, N, 2));
-    CHECK(nn_is_1d(p->w, C) && nn_is_1d(p->b, C));
-    if (nn->measuring) return;
-    nn->ops->layernorm_fwd(nn->n_threads, y->data, stats->data, x->data, p->w->data,
-                           p->b->data, p->eps, N, C);
-}
-
-/* Each thread sums its rows' share of dw and db on its own. */
-static int64_t partial_floats(int threads, int64_t C)
-{
-    return threads * 2 * C;
+    const enum dtype t = x->dtype;
+    CHECK(nn_is_2d(x, t, N, C) && nn_is_2d(y, t, N, C));
+    CHECK(nn_is_2d(stats, DTYPE_F32, N, 2));
+    CHECK(nn_is_1d(p->w, t, C) && nn_is_1d(p->b, t, C));
+    if (!nn->measuring) nn->ops->layernorm_fwd(nn, y, stats, x, p);
 }
 
 void nn_layernorm_bwd(struct nn *nn, struct tensor *dx, const struct tensor *dy,
@@ -22,13 +16,9 @@ void nn_layernorm_bwd(struct nn *nn, struct tensor *dx, const struct tensor *dy,
                       const struct nn_norm *p)
 {
     const int64_t N = x->shape[0], C = x->shape[1];
-    CHECK(nn_is_2d(dx, N, C) && nn_is_2d(dy, N, C) && nn_is_2d(x, N, C));
-    CHECK(nn_is_2d(stats, N, 2) && nn_is_1d(p->w, C));
-    CHECK(nn_is_1d(p->dw, C) && nn_is_1d(p->db, C));
-    const size_t mark = arena_mark(&nn->scratch);
-    float *partial = arena_floats(&nn->scratch, partial_floats(nn->n_threads, C));
-    if (!nn->measuring)
-        nn->ops->layernorm_bwd(nn->n_threads, dx->data, p->dw->data, p->db->data, partial,
-                               dy->data, x->data, stats->data, p->w->data, N, C);
-    arena_rewind(&nn->scratch, mark);
+    const enum dtype t = x->dtype;
+    CHECK(nn_is_2d(dx, t, N, C) && nn_is_2d(dy, t, N, C) && nn_is_2d(x, t, N, C));
+    CHECK(nn_is_2d(stats, DTYPE_F32, N, 2) && nn_is_1d(p->w, t, C));
+    CHECK(nn_is_1d(p->dw, DTYPE_F32, C) && nn_is_1d(p->db, DTYPE_F32, C));
+    nn->ops->layernorm_bwd(nn, dx, dy, x, stats, p);
 }

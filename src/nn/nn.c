@@ -38,22 +38,36 @@ bool nn_force_isa(struct nn *nn, const char *isa)
     return false;
 }
 
-static status_t create(struct nn **nn, struct device *dev, int n_threads)
+/* The widest table of the CPU, or what the device's plug-in exports. */
+static status_t choose_table(struct nn *nn)
+{
+    if (device_is_host(nn->device)) {
+        for (int i = 0; i < N_TABLES && !nn->ops; i++) nn_force_isa(nn, tables[i]->isa);
+        CHECK(nn->ops);
+        return STATUS_OK;
+    }
+    nn->ops = device_symbol(nn->device, "nn_cuda_ops");
+    if (nn->ops) return STATUS_OK;
+    return status_set(STATUS_DEVICE, "the plug-in of device %s has no operations",
+                      device_name(nn->device));
+}
+
+static status_t create(struct nn **nn, struct device *dev, int n_threads, bool measuring)
 {
     CHECK(dev && n_threads >= 1);
     *nn = calloc(1, sizeof **nn);
     if (!*nn) return status_set(STATUS_NOMEM, "no memory for the table of operations");
-    (*nn)->device = dev;
-    (*nn)->n_threads = n_threads;
-    for (int i = 0; i < N_TABLES && !(*nn)->ops; i++) nn_force_isa(*nn, tables[i]->isa);
-    CHECK((*nn)->ops);
-    return STATUS_OK;
+    **nn = (struct nn){.device = dev, .n_threads = n_threads, .measuring = measuring};
+    status_t st = choose_table(*nn);
+    if (st == STATUS_OK && (*nn)->ops->open) st = (*nn)->ops->open(*nn);
+    if (st != STATUS_OK) nn_destroy(nn);
+    return st;
 }
 
 status_t nn_create(struct nn **nn, struct device *dev, int n_threads,
                    size_t scratch_bytes)
 {
-    TRY(create(nn, dev, n_threads));
+    TRY(create(nn, dev, n_threads, false));
     struct nn *n = *nn;
     n->scratch_bytes = arena_align(scratch_bytes ? scratch_bytes : 1);
     const status_t st =
@@ -68,8 +82,7 @@ status_t nn_create(struct nn **nn, struct device *dev, int n_threads,
 
 status_t nn_create_measuring(struct nn **nn, struct device *dev, int n_threads)
 {
-    TRY(create(nn, dev, n_threads));
-    (*nn)->measuring = true;
+    TRY(create(nn, dev, n_threads, true));
     (*nn)->scratch = arena_measure();
     return STATUS_OK;
 }
@@ -77,6 +90,7 @@ status_t nn_create_measuring(struct nn **nn, struct device *dev, int n_threads)
 void nn_destroy(struct nn **nn)
 {
     if (!*nn) return;
+    if ((*nn)->ops && (*nn)->ops->close) (*nn)->ops->close(*nn);
     if ((*nn)->scratch_memory)
         device_free((*nn)->device, &(*nn)->scratch_memory, (*nn)->scratch_bytes);
     free(*nn);

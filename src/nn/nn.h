@@ -5,9 +5,14 @@
  * Tensors are row-major and contiguous.  Parameter gradients (dw, db) accumulate; activation
  * gradients are assigned, except where a line says "+=".
  *
- * Every function is one thin wrapper in <op>.c (checks shapes, takes scratch) over a row of a
- * table; the CPU's row is in <op>_cpu.c, compiled once per instruction set.  All are of the step
- * regime: they return void, and a wrong shape dies.
+ * Activations and weights of one call have one type: fp32, or bf16 or fp16 where the device has
+ * them (sums are fp32 inside).  Statistics and parameter gradients are fp32 in every precision.
+ * All data is in the memory of nn's device, and work is put into its compute queue: a call may
+ * return before it is done.
+ *
+ * Every function is one thin wrapper in <op>.c, which checks shapes, over a row of a table: the
+ * CPU's is in <op>_cpu.c, compiled once per instruction set, its CUDA twin in <op>.cu, part of the
+ * plug-in.  All are of the step regime: they return void, and a wrong shape dies.
  *
  * Measuring: an nn made by nn_create_measuring takes tensors without data, checks every shape,
  * adds up the scratch it would need, and computes nothing.
@@ -39,7 +44,7 @@ size_t
 nn_scratch_peak_bytes(const struct nn *nn); /* largest scratch of any call so far */
 int nn_threads(const struct nn *nn);
 struct device *nn_device(const struct nn *nn);
-const char *nn_isa(const struct nn *nn); /* "base", "avx2", "avx512" */
+const char *nn_isa(const struct nn *nn); /* "base", "avx2", "avx512"; "sm_90" */
 
 /* ---- matmul.c: matrix product ----------------------------------------------------------- */
 
@@ -54,6 +59,18 @@ void nn_matmul_nn(struct nn *nn, struct tensor *dx, const struct tensor *dy,
 /* dw[O,C] = dy[N,O]^T x[N,C]    its weight gradient */
 void nn_matmul_tn(struct nn *nn, struct tensor *dw, const struct tensor *dy,
                   const struct tensor *x, enum nn_accum mode);
+
+/* ---- linear.c: a product and what goes with it in one pass -------------------------------- */
+
+/* y = x w^T + b + residual; b and residual may be NULL.  y, residual: [N,O], x: [N,C], w: [O,C],
+ * b: [O]; y must not overlap residual. */
+void nn_linear_fwd(struct nn *nn, struct tensor *y, const struct tensor *x,
+                   const struct tensor *w, const struct tensor *b,
+                   const struct tensor *residual);
+/* u = x w^T + b, y = gelu(u); b may be NULL.  y, u: [N,O] */
+void nn_linear_gelu_fwd(struct nn *nn, struct tensor *y, struct tensor *u,
+                        const struct tensor *x, const struct tensor *w,
+                        const struct tensor *b);
 
 /* ---- bias.c ----------------------------------------------------------------------------- */
 
@@ -176,25 +193,48 @@ struct nn_loss {
 };
 
 /* logits = x w^T are made for a chunk of rows at a time, turned into their own gradient in
- * place, and used up: [N,V] is never held.  The gradient is of the *sum*.
+ * place, and used up: [N,V] is never held.  The gradient is that of gradient_scale * *sum*.
  * x: [N,C]; w: [V,C]; targets: [N], -1 = not counted.
  * dx: [N,C] assigned, dw: [V,C] accumulates; both NULL: loss only.
- * *loss is added to.  row_loss: [N] or NULL, 0 for rows that are not counted. */
+ * *loss, in device memory, is added to.  row_loss: [N] or NULL, 0 for rows that are not counted. */
 void nn_cross_entropy(struct nn *nn, struct nn_loss *loss, float *row_loss,
                       struct tensor *dx, struct tensor *dw, const struct tensor *x,
-                      const struct tensor *w, const int32_t *targets);
+                      const struct tensor *w, const int32_t *targets,
+                      float gradient_scale);
 
-/* ---- adamw_update.c, reduce.c: on flat ranges ------------------------------------------- */
+/* ---- adamw_update.c, sum_squares.c, cast.c: on flat ranges -------------------------------- */
+
+enum nn_rounding { NN_ROUND_NEAREST, NN_ROUND_STOCHASTIC };
+
+/* What an update reads and writes; every array is [n]. */
+struct nn_adamw_range {
+    float *w, *m, *v; /* fp32 master weights and moments */
+    const float *grad;
+    /* the rounded copy that forward and backward use; NULL where w itself is used */
+    void *low;
+    enum dtype low_type; /* DTYPE_BF16 or DTYPE_F16 */
+    enum nn_rounding rounding;
+    uint64_t key;  /* of the random bits of stochastic rounding, ... */
+    int64_t start; /* ... which are a function of key and flat index start + i alone */
+    int64_t n;
+};
 
 /* AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2), for i < n:
  *   g = grad_scale * grad     m = b1 m + (1-b1) g     v = b2 v + (1-b2) g^2
  *   w -= lr * ((m / c1) / (sqrt(v / c2) + eps) + weight_decay * w)
- * with c1 = 1 - b1^t, c2 = 1 - b2^t. */
+ * with c1 = 1 - b1^t, c2 = 1 - b2^t; then low = round(w).  Stochastic rounding (bf16 only) adds 16
+ * uniform random bits below the kept ones and cuts: its expectation is w (Gupta et al. 2015,
+ * arXiv:1502.02551, section 3.2).  The bits of element i are those 16 of
+ * rng_u64(key, (start + i) / 4) that begin at bit 16 * ((start + i) mod 4). */
 struct nn_adamw {
     float lr, beta1, beta2, eps, weight_decay, c1, c2, grad_scale;
 };
-void nn_adamw_update(struct nn *nn, float *w, float *m, float *v, const float *grad,
-                     int64_t n, const struct nn_adamw *p);
+void nn_adamw_update(struct nn *nn, const struct nn_adamw_range *r,
+                     const struct nn_adamw *p);
 
-/* sum of x[i]^2 in double, in an order that does not depend on the number of threads */
-double nn_sum_squares(struct nn *nn, const float *x, int64_t n);
+/* *sum, in device memory, += sum of x[i]^2 in double, in an order that does not depend on the
+ * number of threads */
+void nn_sum_squares(struct nn *nn, double *sum, const float *x, int64_t n);
+
+/* y = x in y's type, rounded to nearest even; same shape */
+void nn_cast(struct nn *nn, struct tensor *y, const struct tensor *x);

@@ -1,27 +1,264 @@
+/* The CPU's table: every row unpacks its tensors, takes scratch whose size follows from shapes and
+ * threads, and calls the code of one instruction set. */
 #include "nn/ops_cpu.h"
 
 #define STRING_(x) #x
 #define STRING(x)  STRING_(x)
 
+static int64_t rows_of(const struct tensor *x)
+{
+    return x->shape[0];
+}
+
+static int64_t cols_of(const struct tensor *x)
+{
+    return x->shape[1];
+}
+
+/* ---- with scratch ------------------------------------------------------------------------ */
+
+static void matmul(struct nn *nn, struct tensor *c, const struct tensor *a, bool trans_a,
+                   const struct tensor *b, bool trans_b, enum nn_accum mode)
+{
+    CHECK(a->dtype == DTYPE_F32 && b->dtype == DTYPE_F32 && c->dtype == DTYPE_F32);
+    if (!nn->measuring) gemm_team(nn->n_threads, trans_a, trans_b, c, a, b, mode);
+}
+
+static void bias_add(struct nn *nn, struct tensor *y, const struct tensor *x,
+                     const struct tensor *b)
+{
+    NN_CPU(bias_add)
+    (nn->n_threads, tensor_f32(y), tensor_f32(x), b ? tensor_f32(b) : NULL, rows_of(y),
+     cols_of(y));
+}
+
+static void linear_fwd(struct nn *nn, struct tensor *y, const struct tensor *x,
+                       const struct tensor *w, const struct tensor *b,
+                       const struct tensor *residual)
+{
+    if (nn->measuring) return;
+    /* the product accumulates into a copy of the residual, which saves a pass over memory */
+    if (residual) bias_add(nn, y, residual, b);
+    matmul(nn, y, x, false, w, true, residual ? NN_ACCUM : NN_ASSIGN);
+    if (!residual && b) bias_add(nn, y, y, b);
+}
+
+static void gelu_fwd(struct nn *nn, struct tensor *y, const struct tensor *x)
+{
+    NN_CPU(gelu_fwd)(nn->n_threads, tensor_f32(y), tensor_f32(x), tensor_elements(x));
+}
+
+static void linear_gelu_fwd(struct nn *nn, struct tensor *y, struct tensor *u,
+                            const struct tensor *x, const struct tensor *w,
+                            const struct tensor *b)
+{
+    if (nn->measuring) return;
+    linear_fwd(nn, u, x, w, b, NULL);
+    gelu_fwd(nn, y, u);
+}
+
+static void bias_bwd(struct nn *nn, struct tensor *db, const struct tensor *dy)
+{
+    if (nn->measuring) return;
+    NN_CPU(bias_bwd)
+    (nn->n_threads, tensor_f32(db), tensor_f32(dy), rows_of(dy), cols_of(dy));
+}
+
+/* Each thread sums its rows' share of dw, and of db, on its own. */
+static void rmsnorm_bwd(struct nn *nn, struct tensor *dx, const struct tensor *dy,
+                        const struct tensor *x, const struct tensor *rstd,
+                        const struct nn_norm *p)
+{
+    const size_t mark = arena_mark(&nn->scratch);
+    float *partial = arena_floats(&nn->scratch, nn->n_threads * cols_of(x));
+    if (!nn->measuring) {
+        NN_CPU(rmsnorm_bwd)
+        (nn->n_threads, tensor_f32(dx), tensor_f32(p->dw), partial, tensor_f32(dy),
+         tensor_f32(x), tensor_f32(rstd), tensor_f32(p->w), rows_of(x), cols_of(x));
+    }
+    arena_rewind(&nn->scratch, mark);
+}
+
+static void layernorm_bwd(struct nn *nn, struct tensor *dx, const struct tensor *dy,
+                          const struct tensor *x, const struct tensor *stats,
+                          const struct nn_norm *p)
+{
+    const size_t mark = arena_mark(&nn->scratch);
+    float *partial = arena_floats(&nn->scratch, nn->n_threads * 2 * cols_of(x));
+    if (!nn->measuring) {
+        NN_CPU(layernorm_bwd)
+        (nn->n_threads, tensor_f32(dx), tensor_f32(p->dw), tensor_f32(p->db), partial,
+         tensor_f32(dy), tensor_f32(x), tensor_f32(stats), tensor_f32(p->w), rows_of(x),
+         cols_of(x));
+    }
+    arena_rewind(&nn->scratch, mark);
+}
+
+static void attention_fwd(struct nn *nn, struct tensor *y, struct tensor *lse,
+                          const struct tensor *qkv, const struct nn_attention *a)
+{
+    const size_t mark = arena_mark(&nn->scratch);
+    float *scratch = arena_floats(&nn->scratch, nn->n_threads * attention_fwd_floats(a));
+    if (!nn->measuring) {
+        NN_CPU(attention_fwd)
+        (nn->n_threads, tensor_f32(y), tensor_f32(lse), scratch, tensor_f32(qkv), a);
+    }
+    arena_rewind(&nn->scratch, mark);
+}
+
+/* delta: [B*H, T], then dq of all parts but the first, then each thread's tiles */
+static int64_t attention_bwd_scratch(const struct nn_attention *a, int threads)
+{
+    return attention_pad(a->B * a->H * a->T) +
+           (attention_bwd_parts(a, threads) - 1) * attention_bwd_part_floats(a) +
+           threads * attention_bwd_floats(a);
+}
+
+static void attention_bwd(struct nn *nn, struct tensor *dqkv, const struct tensor *dy,
+                          const struct tensor *y, const struct tensor *lse,
+                          const struct tensor *qkv, const struct nn_attention *a)
+{
+    const size_t mark = arena_mark(&nn->scratch);
+    float *scratch = arena_floats(&nn->scratch, attention_bwd_scratch(a, nn->n_threads));
+    if (!nn->measuring) {
+        NN_CPU(attention_bwd)
+        (nn->n_threads, tensor_f32(dqkv), scratch, tensor_f32(dy), tensor_f32(y),
+         tensor_f32(lse), tensor_f32(qkv), a);
+    }
+    arena_rewind(&nn->scratch, mark);
+}
+
+static void attention_decode(struct nn *nn, struct tensor *y, struct tensor *cache_k,
+                             struct tensor *cache_v, const struct tensor *qkv,
+                             int64_t length, const struct nn_attention *a)
+{
+    const size_t mark = arena_mark(&nn->scratch);
+    float *scratch =
+        arena_floats(&nn->scratch, nn->n_threads * attention_decode_floats(a));
+    if (!nn->measuring) {
+        NN_CPU(attention_decode)
+        (nn->n_threads, tensor_f32(y), tensor_f32(cache_k), tensor_f32(cache_v), scratch,
+         tensor_f32(qkv), length, a);
+    }
+    arena_rewind(&nn->scratch, mark);
+}
+
+static void embedding_bwd(struct nn *nn, struct tensor *dwte, struct tensor *dwpe,
+                          const struct tensor *dy, const int32_t *tokens,
+                          const int32_t *positions)
+{
+    if (nn->measuring) return;
+    NN_CPU(embedding_bwd)
+    (nn->n_threads, tensor_f32(dwte), dwpe ? tensor_f32(dwpe) : NULL, tensor_f32(dy),
+     tokens, positions, rows_of(dy), cols_of(dy));
+}
+
+static void sum_squares(struct nn *nn, double *sum, const float *x, int64_t n)
+{
+    if (!nn->measuring) *sum += NN_CPU(sum_squares)(nn->n_threads, x, n);
+}
+
+/* ---- without ----------------------------------------------------------------------------- */
+
+static void rmsnorm_fwd(struct nn *nn, struct tensor *y, struct tensor *rstd,
+                        const struct tensor *x, const struct nn_norm *p)
+{
+    NN_CPU(rmsnorm_fwd)
+    (nn->n_threads, tensor_f32(y), tensor_f32(rstd), tensor_f32(x), tensor_f32(p->w),
+     p->eps, rows_of(x), cols_of(x));
+}
+
+static void layernorm_fwd(struct nn *nn, struct tensor *y, struct tensor *stats,
+                          const struct tensor *x, const struct nn_norm *p)
+{
+    NN_CPU(layernorm_fwd)
+    (nn->n_threads, tensor_f32(y), tensor_f32(stats), tensor_f32(x), tensor_f32(p->w),
+     tensor_f32(p->b), p->eps, rows_of(x), cols_of(x));
+}
+
+static void rope(struct nn *nn, struct tensor *x, const struct nn_rope *r, float sign)
+{
+    NN_CPU(rope)(nn->n_threads, tensor_f32(x), rows_of(x), cols_of(x), r, sign);
+}
+
+static void gelu_bwd(struct nn *nn, struct tensor *dx, const struct tensor *dy,
+                     const struct tensor *x)
+{
+    NN_CPU(gelu_bwd)
+    (nn->n_threads, tensor_f32(dx), tensor_f32(dy), tensor_f32(x), tensor_elements(x));
+}
+
+static void swiglu_fwd(struct nn *nn, struct tensor *y, const struct tensor *gu)
+{
+    NN_CPU(swiglu_fwd)
+    (nn->n_threads, tensor_f32(y), tensor_f32(gu), rows_of(y), cols_of(y));
+}
+
+static void swiglu_bwd(struct nn *nn, struct tensor *dgu, const struct tensor *dy,
+                       const struct tensor *gu)
+{
+    NN_CPU(swiglu_bwd)
+    (nn->n_threads, tensor_f32(dgu), tensor_f32(dy), tensor_f32(gu), rows_of(dy),
+     cols_of(dy));
+}
+
+static void embedding_fwd(struct nn *nn, struct tensor *y, const struct tensor *wte,
+                          const struct tensor *wpe, const int32_t *tokens,
+                          const int32_t *positions)
+{
+    NN_CPU(embedding_fwd)
+    (nn->n_threads, tensor_f32(y), tensor_f32(wte), wpe ? tensor_f32(wpe) : NULL, tokens,
+     positions, rows_of(y), cols_of(y));
+}
+
+static void softmax_loss(struct nn *nn, struct nn_loss *loss, float *row_loss,
+                         struct tensor *logits, const int32_t *targets,
+                         float gradient_scale)
+{
+    NN_CPU(softmax_loss)
+    (nn->n_threads, tensor_f32(logits), row_loss, targets, rows_of(logits),
+     cols_of(logits), gradient_scale);
+    for (int64_t n = 0; n < rows_of(logits); n++) {
+        loss->sum += (double)row_loss[n];
+        loss->n_targets += targets[n] >= 0;
+    }
+}
+
+static void adamw_update(struct nn *nn, const struct nn_adamw_range *r,
+                         const struct nn_adamw *p)
+{
+    NN_CPU(adamw_update)(nn->n_threads, r, p);
+}
+
+static void cast(struct nn *nn, struct tensor *y, const struct tensor *x)
+{
+    (void)nn;
+    dtype_convert(y->data, y->dtype, x->data, x->dtype, tensor_elements(x));
+}
+
 const struct nn_ops NN_CPU(nn_ops) = {
     .isa = STRING(NN_ISA),
-    .bias_add = NN_CPU(bias_add),
-    .bias_bwd = NN_CPU(bias_bwd),
-    .rmsnorm_fwd = NN_CPU(rmsnorm_fwd),
-    .rmsnorm_bwd = NN_CPU(rmsnorm_bwd),
-    .layernorm_fwd = NN_CPU(layernorm_fwd),
-    .layernorm_bwd = NN_CPU(layernorm_bwd),
-    .rope = NN_CPU(rope),
-    .attention_fwd = NN_CPU(attention_fwd),
-    .attention_bwd = NN_CPU(attention_bwd),
-    .attention_decode = NN_CPU(attention_decode),
-    .gelu_fwd = NN_CPU(gelu_fwd),
-    .gelu_bwd = NN_CPU(gelu_bwd),
-    .swiglu_fwd = NN_CPU(swiglu_fwd),
-    .swiglu_bwd = NN_CPU(swiglu_bwd),
-    .embedding_fwd = NN_CPU(embedding_fwd),
-    .embedding_bwd = NN_CPU(embedding_bwd),
-    .softmax_loss = NN_CPU(softmax_loss),
-    .adamw_update = NN_CPU(adamw_update),
-    .sum_squares = NN_CPU(sum_squares),
+    .matmul = matmul,
+    .linear_fwd = linear_fwd,
+    .linear_gelu_fwd = linear_gelu_fwd,
+    .bias_bwd = bias_bwd,
+    .rmsnorm_bwd = rmsnorm_bwd,
+    .layernorm_bwd = layernorm_bwd,
+    .attention_fwd = attention_fwd,
+    .attention_bwd = attention_bwd,
+    .attention_decode = attention_decode,
+    .embedding_bwd = embedding_bwd,
+    .sum_squares = sum_squares,
+    .bias_add = bias_add,
+    .rmsnorm_fwd = rmsnorm_fwd,
+    .layernorm_fwd = layernorm_fwd,
+    .rope = rope,
+    .gelu_fwd = gelu_fwd,
+    .gelu_bwd = gelu_bwd,
+    .swiglu_fwd = swiglu_fwd,
+    .swiglu_bwd = swiglu_bwd,
+    .embedding_fwd = embedding_fwd,
+    .softmax_loss = softmax_loss,
+    .adamw_update = adamw_update,
+    .cast = cast,
 };

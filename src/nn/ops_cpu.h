@@ -2,7 +2,8 @@
  * compiled once per instruction set, under names that NN_CPU makes different. */
 #pragma once
 
-#include "nn/nn_impl.h"
+#include "nn/attention_tile.h"
+#include "nn/gemm.h"
 
 void NN_CPU(bias_add)(int threads, float *y, const float *x, const float *b, int64_t N,
                       int64_t O);
@@ -40,7 +41,8 @@ void NN_CPU(embedding_bwd)(int threads, float *dwte, float *dwpe, const float *d
                            const int32_t *tokens, const int32_t *positions, int64_t N,
                            int64_t C);
 void NN_CPU(softmax_loss)(int threads, float *logits, float *row_loss,
-                          const int32_t *targets, int64_t N, int64_t V, bool gradient);
-void NN_CPU(adamw_update)(int threads, float *w, float *m, float *v, const float *grad,
-                          int64_t n, const struct nn_adamw *p);
+                          const int32_t *targets, int64_t N, int64_t V,
+                          float gradient_scale);
+void NN_CPU(adamw_update)(int threads, const struct nn_adamw_range *r,
+                          const struct nn_adamw *p);
 double NN_CPU(sum_squares)(int threads, const float *x, int64_t n);

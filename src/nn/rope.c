@@ -17,12 +17,13 @@ void nn_rope_table(float *table, int64_t n_positions, int64_t half, double theta
 static void rope(struct nn *nn, struct tensor *x, const struct nn_rope *r, float sign)
 {
     const int64_t N = x->shape[0], W = x->shape[1];
-    CHECK(nn_is_2d(x, N, W) && r->n_heads >= 0 && r->half >= 0);
+    CHECK(nn_is_2d(x, x->dtype, N, W) && r->n_heads >= 0 && r->half >= 0);
     CHECK(2 * r->half <= r->head_size && r->n_heads * r->head_size <= W);
     if (nn->measuring) return;
-    for (int64_t n = 0; n < N; n++)
-        CHECK(r->positions[n] >= 0 && r->positions[n] < r->n_positions);
-    nn->ops->rope(nn->n_threads, x->data, N, W, r, sign);
+    if (device_is_host(nn->device))
+        for (int64_t n = 0; n < N; n++)
+            CHECK(r->positions[n] >= 0 && r->positions[n] < r->n_positions);
+    nn->ops->rope(nn, x, r, sign);
 }
 
 void nn_rope_fwd(struct nn *nn, struct tensor *x, const struct nn_rope *r)

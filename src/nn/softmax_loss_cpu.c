@@ -69,20 +69,22 @@ static void row_statistics(struct row *r, float *x, bool in_place)
     }
 }
 
-static void row_gradient(const struct row *r, float *x)
+static void row_gradient(const struct row *r, float *x, float scale)
 {
     for (int64_t i = 0; i < r->V; i += r->block) {
         const int64_t n = r->V - i < r->block ? r->V - i : r->block;
         const double m = (double)r->max[i / r->block];
-        const float by = (float)(exp(m - (double)r->row_max) / r->sum);
+        const float by = (float)((double)scale * exp(m - (double)r->row_max) / r->sum);
 #pragma omp simd
         for (int64_t j = 0; j < n; j++) x[i + j] *= by;
     }
 }
 
 void NN_CPU(softmax_loss)(int threads, float *logits, float *row_loss,
-                          const int32_t *targets, int64_t N, int64_t V, bool gradient)
+                          const int32_t *targets, int64_t N, int64_t V,
+                          float gradient_scale)
 {
+    const bool gradient = gradient_scale != 0;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t n = 0; n < N; n++) {
         float *x = logits + n * V;
@@ -98,7 +100,7 @@ void NN_CPU(softmax_loss)(int threads, float *logits, float *row_loss,
         row_statistics(&r, x, gradient);
         row_loss[n] = (float)((double)r.row_max - at_target + log(r.sum));
         if (!gradient) continue;
-        row_gradient(&r, x);
-        x[target] -= 1;
+        row_gradient(&r, x, gradient_scale);
+        x[target] -= gradient_scale;
     }
 }

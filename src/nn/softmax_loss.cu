@@ -1,0 +1,185 @@
+/* Softmax, loss and gradient of rows of logits in place: one block a row.
+ *
+ * What counts is how often a row is read.  The first reading finds maximum and sum together: a
+ * sum of exp(x - max) is multiplied by exp(max - new max) whenever the maximum grows.  The second
+ * turns the row, which is still in the second-level cache, into its gradient.  Rows of a
+ * vocabulary that is no multiple of 8 begin at any address, so a row is a body of whole 16-byte
+ * groups, and fewer than 16 loose elements before and behind it. */
+#include "nn/cuda_kernel.h"
+
+#include <float.h>
+
+enum { MAX_THREADS = 512, ADD_THREADS = 256 };
+
+#define LOG2_E 1.4426950408889634f
+
+static __device__ __forceinline__ float exp_fast(float x)
+{
+    return exp2_fast(x * LOG2_E);
+}
+
+/* How a row of V elements at x is cut. */
+template <typename T> struct cut {
+    int head, body, loose; /* elements before the body, groups, elements around it */
+};
+
+template <typename T> static __device__ __forceinline__ cut<T> cut_row(const T *x, int V)
+{
+    const int N = vec16<T>::N;
+    const int past = static_cast<int>(reinterpret_cast<uintptr_t>(x) % 16 / sizeof(T));
+    cut<T> c;
+    c.head = past ? N - past : 0;
+    if (c.head > V) c.head = V;
+    c.body = (V - c.head) / N;
+    c.loose = V - c.body * N;
+    return c;
+}
+
+template <typename T>
+static __device__ __forceinline__ int loose_index(const cut<T> &c, int i)
+{
+    return i < c.head ? i : i + c.body * vec16<T>::N;
+}
+
+/* sum = sum of exp(x - max) over what a thread has seen.  max is finite from the start, so that
+ * columns of -infinity, which pad a vocabulary, give exp(-infinity) and not NaN. */
+struct online {
+    float max, sum;
+};
+
+template <int n>
+static __device__ __forceinline__ void online_add(online *o, const float *x)
+{
+    float max = o->max;
+    for (int i = 0; i < n; i++) max = fmaxf(max, x[i]);
+    float sum = o->sum * exp_fast(o->max - max);
+    for (int i = 0; i < n; i++) sum += exp_fast(x[i] - max);
+    o->max = max;
+    o->sum = sum;
+}
+
+template <typename T>
+static __device__ __forceinline__ online row_statistics(const T *x, const cut<T> &c,
+                                                        float *room)
+{
+    const int t = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
+    online o = {-FLT_MAX, 0.0f};
+    if (t < c.loose) {
+        const float one = to_float(x[loose_index(c, t)]);
+        online_add<1>(&o, &one);
+    }
+    for (int i = t; i < c.body; i += threads) {
+        const vec16<T> v = load_16(x + c.head + i * vec16<T>::N);
+        float f[vec16<T>::N];
+        for (int k = 0; k < vec16<T>::N; k++) f[k] = to_float(v.x[k]);
+        online_add<vec16<T>::N>(&o, f);
+    }
+    const float max = block_max(o.max, room);
+    return {max, block_sum(o.sum * exp_fast(o.max - max), room)};
+}
+
+/* x = scale * softmax(x) */
+template <typename T>
+static __device__ __forceinline__ void row_gradient(T *x, const cut<T> &c,
+                                                    const online &o, float scale)
+{
+    const int t = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
+    const float by = scale / o.sum;
+    if (t < c.loose) {
+        T *one = x + loose_index(c, t);
+        *one = from_float<T>(exp_fast(to_float(*one) - o.max) * by);
+    }
+    for (int i = t; i < c.body; i += threads) {
+        T *at = x + c.head + i * vec16<T>::N;
+        vec16<T> v = load_16(at);
+        for (int k = 0; k < vec16<T>::N; k++)
+            v.x[k] = from_float<T>(exp_fast(to_float(v.x[k]) - o.max) * by);
+        store_16(at, v);
+    }
+}
+
+template <typename T>
+static __device__ __forceinline__ void row_zero(T *x, const cut<T> &c)
+{
+    const int t = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
+    vec16<T> zero;
+    for (int k = 0; k < vec16<T>::N; k++) zero.x[k] = from_float<T>(0.0f);
+    if (t < c.loose) x[loose_index(c, t)] = zero.x[0];
+    for (int i = t; i < c.body; i += threads)
+        store_16(x + c.head + i * vec16<T>::N, zero);
+}
+
+template <typename T>
+static __global__ void __launch_bounds__(MAX_THREADS)
+    softmax_loss_row(T *logits, float *row_loss, const int32_t *targets, int V,
+                     float scale)
+{
+    CUDA_SHARED(float, room, 33);
+    const int64_t n = blockIdx.x;
+    T *x = logits + n * V;
+    const cut<T> c = cut_row(x, V);
+    const int target = targets[n];
+    if (target < 0 || target >= V) { /* a target outside the vocabulary shows as NaN */
+        if (threadIdx.x == 0) row_loss[n] = target < 0 ? 0.0f : NAN;
+        if (scale != 0.0f) row_zero(x, c);
+        return;
+    }
+    const float at_target = to_float(x[target]); /* before anything is overwritten */
+    const online o = row_statistics(x, c, room);
+    if (threadIdx.x == 0) row_loss[n] = o.max - at_target + logf(o.sum);
+    if (scale == 0.0f) return;
+    row_gradient(x, c, o, scale);
+    __syncthreads();
+    if (threadIdx.x == 0)
+        x[target] = from_float<T>((exp_fast(at_target - o.max) / o.sum - 1.0f) * scale);
+}
+
+static __global__ void __launch_bounds__(ADD_THREADS)
+    loss_add(struct nn_loss *loss, const float *row_loss, const int32_t *targets,
+             int64_t N)
+{
+    CUDA_SHARED(double, sums, ADD_THREADS);
+    CUDA_SHARED(int64_t, counts, ADD_THREADS);
+    double sum = 0;
+    int64_t count = 0;
+    for (int64_t n = threadIdx.x; n < N; n += ADD_THREADS) {
+        sum += static_cast<double>(row_loss[n]);
+        count += targets[n] >= 0;
+    }
+    sum = block_tree_sum(sum, sums);
+    count = block_tree_sum(count, counts);
+    if (threadIdx.x != 0) return;
+    loss->sum += sum;
+    loss->n_targets += count;
+}
+
+/* No more threads than a row has groups, and whole warps: a function of V alone, because the sum
+ * depends on it. */
+template <typename T> static int row_threads(int64_t V)
+{
+    const int64_t warps = ceil_div(V, vec16<T>::N * CUDA_WARP);
+    return warps * CUDA_WARP < MAX_THREADS ? static_cast<int>(warps * CUDA_WARP)
+                                           : MAX_THREADS;
+}
+
+template <typename T>
+static void launch_rows(cudaStream_t s, T *logits, float *row_loss,
+                        const int32_t *targets, int64_t N, int64_t V, float scale)
+{
+    CUDA_LAUNCH(softmax_loss_row<T>, static_cast<unsigned>(N), row_threads<T>(V), 0, s,
+                logits, row_loss, targets, static_cast<int>(V), scale);
+}
+
+extern "C" void cuda_softmax_loss(cudaStream_t s, enum dtype t, void *logits,
+                                  float *row_loss, const int32_t *targets, int64_t N,
+                                  int64_t V, float gradient_scale)
+{
+    CUDA_FOR_TYPE(t, launch_rows<T>(s, static_cast<T *>(logits), row_loss, targets, N, V,
+                                    gradient_scale));
+}
+
+extern "C" void cuda_loss_add(cudaStream_t s, struct nn_loss *loss, const float *row_loss,
+                              const int32_t *targets, int64_t N)
+{
+    CUDA_LAUNCH(loss_add, 1, ADD_THREADS, 0, s, loss, row_loss, targets, N);
+}
