@@ -37,31 +37,27 @@ static const struct param *find(const struct model *m, const char *name)
     return &m->params->params[i];
 }
 
-static void *at(float *flat, int64_t offset)
-{
-    return flat ? flat + offset : NULL;
-}
-
-struct tensor model_bind(const struct model *m, const char *name, float *flat)
+struct tensor model_bind(const struct model *m, const char *name, void *flat,
+                         enum dtype t)
 {
     const struct param *p = find(m, name);
-    void *data = at(flat, p->offset);
-    return p->n_dims == 1 ? tensor_1d(data, DTYPE_F32, p->n)
-                          : tensor_2d(data, DTYPE_F32, p->shape[0], p->shape[1]);
+    void *data = flat ? (char *)flat + (size_t)p->offset * dtype_bytes(t) : NULL;
+    return p->n_dims == 1 ? tensor_1d(data, t, p->n)
+                          : tensor_2d(data, t, p->shape[0], p->shape[1]);
 }
 
-struct norm model_bind_norm(const struct model *m, const char *name, float *params,
+struct norm model_bind_norm(const struct model *m, const char *name, void *params,
                             float *grads)
 {
     char full[128];
     struct norm n = {0};
     snprintf(full, sizeof full, "%s.weight", name);
-    n.w = model_bind(m, full, params);
-    n.dw = model_bind(m, full, grads);
+    n.w = model_bind(m, full, params, m->dtype);
+    n.dw = model_bind(m, full, grads, DTYPE_F32);
     if (m->arch.norm != ARCH_LAYERNORM) return n;
     snprintf(full, sizeof full, "%s.bias", name);
-    n.b = model_bind(m, full, params);
-    n.db = model_bind(m, full, grads);
+    n.b = model_bind(m, full, params, m->dtype);
+    n.db = model_bind(m, full, grads, DTYPE_F32);
     return n;
 }
 
@@ -69,7 +65,8 @@ struct binding {
     const struct model *m;
     const char *prefix;
     int64_t layer;
-    float *params, *grads;
+    void *params;
+    float *grads;
 };
 
 /* A linear of `rows` outputs that starts at parameter w (and b, unless NULL). */
@@ -79,18 +76,18 @@ static struct linear bind_linear(const struct binding *k, const char *w, const c
     char full[128];
     struct linear l = {0};
     snprintf(full, sizeof full, k->prefix, (intmax_t)k->layer, w);
-    l.w = model_bind(k->m, full, k->params);
-    l.dw = model_bind(k->m, full, k->grads);
+    l.w = model_bind(k->m, full, k->params, k->m->dtype);
+    l.dw = model_bind(k->m, full, k->grads, DTYPE_F32);
     l.w.shape[0] = l.dw.shape[0] = rows;
     if (!b) return l;
     snprintf(full, sizeof full, k->prefix, (intmax_t)k->layer, b);
-    l.b = model_bind(k->m, full, k->params);
-    l.db = model_bind(k->m, full, k->grads);
+    l.b = model_bind(k->m, full, k->params, k->m->dtype);
+    l.db = model_bind(k->m, full, k->grads, DTYPE_F32);
     l.b.shape[0] = l.db.shape[0] = rows;
     return l;
 }
 
-void block_bind(struct model *m, struct block *b, int64_t layer, float *params,
+void block_bind(struct model *m, struct block *b, int64_t layer, void *params,
                 float *grads)
 {
     const struct arch *a = &m->arch;
@@ -98,6 +95,7 @@ void block_bind(struct model *m, struct block *b, int64_t layer, float *params,
     const struct binding k = {
         .m = m, .prefix = n->prefix, .layer = layer, .params = params, .grads = grads};
     const int64_t up_rows = a->activation == ARCH_SWIGLU ? 2 * a->ffn : a->ffn;
+    const struct param *last;
     char full[128], first[160];
     snprintf(full, sizeof full, n->prefix, (intmax_t)layer, n->norm1);
     b->norm1 = model_bind_norm(m, full, params, grads);
@@ -110,4 +108,8 @@ void block_bind(struct model *m, struct block *b, int64_t layer, float *params,
     b->out = bind_linear(&k, n->out_w, n->out_b, a->hidden);
     b->up = bind_linear(&k, n->up_w, n->up_b, up_rows);
     b->down = bind_linear(&k, n->down_w, n->down_b, a->hidden);
+    snprintf(full, sizeof full, n->prefix, (intmax_t)layer,
+             n->down_b ? n->down_b : n->down_w); /* and ends with its last linear */
+    last = find(m, full);
+    b->high = last->offset + last->n;
 }

@@ -3,8 +3,7 @@
  *   x2 = x  + attention(norm1(x)) Wo^T + bo
  *   y  = x2 + act(norm2(x2) Wu^T + bu) Wd^T + bd
  *
- * The residual sums are made by the products themselves: the output starts as a copy of the
- * residual (plus bias) and the product accumulates into it, which saves a pass over memory.
+ * Bias and residual are added by the products themselves, which saves passes over memory.
  * Backward keeps one gradient of the residual stream, dx, that every branch adds to. */
 #include <math.h>
 
@@ -15,21 +14,11 @@ static const struct tensor *optional(const struct tensor *t)
     return t->n_dims ? t : NULL;
 }
 
-/* y = x w^T + b */
+/* y = x w^T + b + residual, which may be NULL */
 static void linear_fwd(struct model *m, struct tensor *y, const struct tensor *x,
-                       const struct linear *l)
+                       const struct linear *l, const struct tensor *residual)
 {
-    nn_matmul_nt(m->nn, y, x, &l->w, NN_ASSIGN);
-    if (l->b.n_dims) nn_bias_add(m->nn, y, y, &l->b);
-}
-
-/* y = residual + b + x w^T */
-static void linear_residual_fwd(struct model *m, struct tensor *y,
-                                const struct tensor *residual, const struct tensor *x,
-                                const struct linear *l)
-{
-    nn_bias_add(m->nn, y, residual, optional(&l->b));
-    nn_matmul_nt(m->nn, y, x, &l->w, NN_ACCUM);
+    nn_linear_fwd(m->nn, y, x, &l->w, optional(&l->b), residual);
 }
 
 /* dx = dy w, dw += dy^T x, db += sum dy */
@@ -70,9 +59,14 @@ void norm_bwd(struct model *m, struct tensor *dx, const struct tensor *dy,
         nn_rmsnorm_bwd(m->nn, dx, dy, x, stats, &n);
 }
 
+static struct tensor take_floats(struct model *m, int64_t rows, int64_t cols)
+{
+    return tensor_2d(arena_floats(m->arena, rows * cols), DTYPE_F32, rows, cols);
+}
+
 struct tensor norm_stats(struct model *m, int64_t N)
 {
-    if (m->arch.norm == ARCH_LAYERNORM) return model_take(m, N, 2);
+    if (m->arch.norm == ARCH_LAYERNORM) return take_floats(m, N, 2);
     return tensor_1d(arena_floats(m->arena, N), DTYPE_F32, N);
 }
 
@@ -108,7 +102,7 @@ void block_take(struct model *m, struct block_saved *s, int64_t B, int64_t T)
     s->stats1 = norm_stats(m, N);
     s->qkv = model_take(m, N, (a->n_heads + 2 * a->n_kv_heads) * a->head_size);
     s->att = model_take(m, N, a->n_heads * a->head_size);
-    s->lse = model_take(m, B * a->n_heads, T);
+    s->lse = take_floats(m, B * a->n_heads, T);
     s->x2 = model_take(m, N, C);
     s->h2 = model_take(m, N, C);
     s->stats2 = norm_stats(m, N);
@@ -120,7 +114,7 @@ void block_project(struct model *m, struct block *b, struct block_saved *s,
                    const int32_t *positions)
 {
     norm_fwd(m, &s->h1, &s->stats1, &s->x, &b->norm1);
-    linear_fwd(m, &s->qkv, &s->h1, &b->qkv);
+    linear_fwd(m, &s->qkv, &s->h1, &b->qkv, NULL);
     if (m->arch.position == ARCH_ROTARY) {
         const struct nn_rope rope = rope_of(m, positions);
         nn_rope_fwd(m->nn, &s->qkv, &rope);
@@ -130,14 +124,15 @@ void block_project(struct model *m, struct block *b, struct block_saved *s,
 void block_finish(struct model *m, struct block *b, struct block_saved *s,
                   struct tensor *out)
 {
-    linear_residual_fwd(m, &s->x2, &s->x, &s->att, &b->out);
+    linear_fwd(m, &s->x2, &s->att, &b->out, &s->x);
     norm_fwd(m, &s->h2, &s->stats2, &s->x2, &b->norm2);
-    linear_fwd(m, &s->u, &s->h2, &b->up);
-    if (m->arch.activation == ARCH_SWIGLU)
+    if (m->arch.activation == ARCH_SWIGLU) {
+        linear_fwd(m, &s->u, &s->h2, &b->up, NULL);
         nn_swiglu_fwd(m->nn, &s->g, &s->u);
-    else
-        nn_gelu_fwd(m->nn, &s->g, &s->u);
-    linear_residual_fwd(m, out, &s->x2, &s->g, &b->down);
+    } else {
+        nn_linear_gelu_fwd(m->nn, &s->g, &s->u, &s->h2, &b->up.w, optional(&b->up.b));
+    }
+    linear_fwd(m, out, &s->g, &b->down, &s->x2);
 }
 
 void block_fwd(struct model *m, struct block *b, struct block_saved *s,

@@ -10,7 +10,10 @@ struct model_decoder {
     struct tensor *cache_k, *cache_v; /* per layer [B * max_T, K*D] */
     struct tensor x, out;             /* [B,C] */
     struct block_saved s;             /* for B rows of one token */
-    int32_t *positions;               /* [B] */
+    int32_t *tokens, *positions;      /* [B], device memory */
+    int32_t *host_positions;          /* [B] */
+    struct tensor logits;             /* [B,V] */
+    void *host_logits;                /* [B,V], unless that is fp32 */
 };
 
 static void take_all(struct model_decoder *d)
@@ -23,7 +26,9 @@ static void take_all(struct model_decoder *d)
     }
     d->x = model_take(m, d->B, m->arch.hidden);
     d->out = model_take(m, d->B, m->arch.hidden);
+    d->tokens = arena_alloc(m->arena, (size_t)d->B * sizeof *d->tokens);
     d->positions = arena_alloc(m->arena, (size_t)d->B * sizeof *d->positions);
+    d->logits = model_take(m, d->B, m->arch.vocab_size);
     block_take(m, &d->s, d->B, 1);
 }
 
@@ -37,7 +42,9 @@ status_t model_decoder_create(struct model_decoder **out, struct model *m, int64
     *d = (struct model_decoder){.model = m, .B = B, .max_T = max_T};
     d->cache_k = calloc((size_t)m->arch.n_layers, sizeof *d->cache_k);
     d->cache_v = calloc((size_t)m->arch.n_layers, sizeof *d->cache_v);
-    if (!d->cache_k || !d->cache_v) {
+    d->host_positions = calloc((size_t)B, sizeof *d->host_positions);
+    d->host_logits = malloc((size_t)(B * m->arch.vocab_size) * dtype_bytes(m->dtype));
+    if (!d->cache_k || !d->cache_v || !d->host_positions || !d->host_logits) {
         model_decoder_destroy(&d);
         return status_set(STATUS_NOMEM, "no memory for a decoder");
     }
@@ -51,11 +58,29 @@ void model_decoder_destroy(struct model_decoder **d)
     if (!*d) return;
     free((*d)->cache_k);
     free((*d)->cache_v);
+    free((*d)->host_positions);
+    free((*d)->host_logits);
     free(*d);
     *d = NULL;
 }
 
-void model_decode(struct model_decoder *d, const int32_t *tokens, struct tensor *logits)
+static void set_inputs(struct model_decoder *d, const int32_t *tokens)
+{
+    const size_t bytes = (size_t)d->B * sizeof *tokens;
+    for (int64_t b = 0; b < d->B; b++) d->host_positions[b] = (int32_t)d->length;
+    device_copy_in(d->model->device, d->tokens, tokens, bytes);
+    device_copy_in(d->model->device, d->positions, d->host_positions, bytes);
+}
+
+static void get_logits(struct model_decoder *d, float *logits)
+{
+    device_copy_out(d->model->device, d->host_logits, d->logits.data,
+                    tensor_bytes(&d->logits));
+    dtype_convert(logits, DTYPE_F32, d->host_logits, d->logits.dtype,
+                  tensor_elements(&d->logits));
+}
+
+void model_decode(struct model_decoder *d, const int32_t *tokens, float *logits)
 {
     struct model *m = d->model;
     const struct arch *a = &m->arch;
@@ -66,9 +91,8 @@ void model_decode(struct model_decoder *d, const int32_t *tokens, struct tensor 
                                            .K = a->n_kv_heads,
                                            .D = a->head_size,
                                            .scale = 1.0f / sqrtf((float)a->head_size)};
-    for (int64_t b = 0; d->positions && b < d->B; b++)
-        d->positions[b] = (int32_t)d->length;
-    nn_embedding_fwd(m->nn, &d->x, &m->wte, m->wpe.n_dims ? &m->wpe : NULL, tokens,
+    if (d->tokens) set_inputs(d, tokens);
+    nn_embedding_fwd(m->nn, &d->x, &m->wte, m->wpe.n_dims ? &m->wpe : NULL, d->tokens,
                      d->positions);
     for (int64_t l = 0; l < a->n_layers; l++) {
         d->s.x = d->x;
@@ -81,6 +105,7 @@ void model_decode(struct model_decoder *d, const int32_t *tokens, struct tensor 
         d->out = swap;
     }
     norm_fwd(m, &d->s.h1, &d->s.stats1, &d->x, &m->final_norm);
-    nn_matmul_nt(m->nn, logits, &d->s.h1, &m->head, NN_ASSIGN);
+    nn_matmul_nt(m->nn, &d->logits, &d->s.h1, &m->head, NN_ASSIGN);
+    if (logits) get_logits(d, logits);
     d->length++;
 }

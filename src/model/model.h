@@ -2,7 +2,7 @@
  *
  * There is no autograd: what forward keeps for backward is struct block_saved, and recomputing
  * it is a choice about that struct.  Weights and gradients are flat buffers in the order of the
- * parameter table.  A model on a measuring nn and a measuring arena runs the same code on no
+ * parameter table; activations have the type of the weights.  A model on a measuring nn and a measuring arena runs the same code on no
  * memory, which is how its needs are known before step 0. */
 #pragma once
 
@@ -30,27 +30,36 @@ struct model_options {
     const struct param_table *params;
     int64_t max_B, T; /* largest micro-batch */
     enum model_recompute recompute;
+    enum dtype dtype; /* of weights and activations */
 };
 
 struct model;
 
-/* A model over `params` and `grads`, flat buffers of params->n_elements (grads may be NULL: no
- * training; both NULL while measuring).  Activations come from `arena`.  Everything passed is
- * borrowed.  STATUS_NOMEM. */
+/* A model over `params` (of o->dtype) and `grads` (fp32), flat buffers of params->n_elements
+ * (grads may be NULL: no training; both NULL while measuring).  Activations come from `arena`.
+ * Both buffers and the arena are memory of nn's device.  Everything passed is borrowed.
+ * STATUS_NOMEM. */
 MUST_USE status_t model_create(struct model **m, const struct model_options *o,
-                               struct nn *nn, float *params, float *grads,
+                               struct nn *nn, void *params, float *grads,
                                struct arena *arena);
 void model_destroy(struct model **m); /* NULL-safe; nulls */
 
-/* Told during backward: all gradients at flat index >= low are final for this micro-batch. */
-typedef void (*model_ready_fn)(void *context, int64_t low);
+/* What model_train tells on its way; each may be NULL. */
+struct model_hooks {
+    /* before work that reads the weights at flat [low, high) is queued */
+    void (*need)(void *context, int64_t low, int64_t high);
+    /* all gradients at flat index >= low are final for this micro-batch */
+    void (*ready)(void *context, int64_t low);
+    void *context;
+};
 
-/* Forward and backward of the summed loss: gradients accumulate, *loss is added to.  `ready` may
- * be NULL.  Step regime. */
+/* Forward and backward of the summed loss: gradients of gradient_scale times it accumulate,
+ * *loss, in device memory, is added to.  hooks may be NULL.  Step regime. */
 void model_train(struct model *m, const struct model_input *in, struct nn_loss *loss,
-                 model_ready_fn ready, void *context);
+                 float gradient_scale, const struct model_hooks *hooks);
 
-/* Forward only: *loss is added to; row_loss [B * T] may be NULL.  Step regime. */
+/* Forward only: *loss is added to; row_loss [B * T] may be NULL; both in device memory.  Step
+ * regime. */
 void model_loss(struct model *m, const struct model_input *in, struct nn_loss *loss,
                 float *row_loss);
 
@@ -72,6 +81,6 @@ MUST_USE status_t model_decoder_create(struct model_decoder **d, struct model *m
                                        int64_t B, int64_t max_T);
 void model_decoder_destroy(struct model_decoder **d); /* NULL-safe; nulls */
 
-/* Append tokens[B] to the sequences; logits: [B, V] of the token that follows.  At most max_T
- * times.  Step regime. */
-void model_decode(struct model_decoder *d, const int32_t *tokens, struct tensor *logits);
+/* Append tokens[B] to the sequences; logits: [B, V] of the token that follows.  Both in host
+ * memory, complete on return; NULL while measuring.  At most max_T times.  Step regime. */
+void model_decode(struct model_decoder *d, const int32_t *tokens, float *logits);

@@ -16,7 +16,7 @@ struct norm {
 struct block {
     struct norm norm1, norm2;
     struct linear qkv, out, up, down; /* up: gate | up for SwiGLU */
-    int64_t low;                      /* flat index of its first parameter */
+    int64_t low, high;                /* flat indices of its parameters: [low, high) */
 };
 
 /* What forward of one block makes; N rows. */
@@ -37,6 +37,9 @@ struct model {
     struct device *device;
     struct arena *arena;
     enum model_recompute recompute;
+    enum dtype dtype;
+    int64_t head_low, head_high; /* flat indices of the LM head and of ... */
+    int64_t norm_low, norm_high; /* ... the final norm */
     struct tensor wte, wpe, dwte, dwpe, head, dhead; /* wpe.n_dims == 0: rotary */
     struct norm final_norm;
     struct block *blocks;
@@ -45,11 +48,12 @@ struct model {
 };
 
 /* Layers by name: `flat` is NULL while measuring. */
-void block_bind(struct model *m, struct block *b, int64_t layer, float *params,
+void block_bind(struct model *m, struct block *b, int64_t layer, void *params,
                 float *grads);
-struct norm model_bind_norm(const struct model *m, const char *name, float *params,
+struct norm model_bind_norm(const struct model *m, const char *name, void *params,
                             float *grads);
-struct tensor model_bind(const struct model *m, const char *name, float *flat);
+struct tensor model_bind(const struct model *m, const char *name, void *flat,
+                         enum dtype t);
 
 void norm_fwd(struct model *m, struct tensor *y, struct tensor *stats,
               const struct tensor *x, struct norm *p);
@@ -74,5 +78,5 @@ void block_fwd(struct model *m, struct block *b, struct block_saved *s,
 void block_bwd(struct model *m, struct block *b, struct block_saved *s, struct tensor *dx,
                const struct model_input *in);
 
-struct tensor model_take(struct model *m, int64_t rows,
-                         int64_t cols); /* from the arena */
+/* Activations from the arena. */
+struct tensor model_take(struct model *m, int64_t rows, int64_t cols);
