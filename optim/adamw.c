@@ -46,13 +46,27 @@ static int64_t run_end(const struct optim_options *o, const struct param_table *
     return i < p->n_params ? p->params[i].offset : p->n_elements;
 }
 
-void optim_adamw(struct nn *nn, const struct optim_options *o,
-                 const struct param_table *p, int64_t start, int64_t n, float *w,
-                 float *m, float *v, const float *grad, int64_t t, double lr,
-                 double grad_scale)
+/* Elements [first, first + n) of r. */
+static struct nn_adamw_range part(const struct nn_adamw_range *r, int64_t first,
+                                  int64_t n)
 {
-    CHECK(t >= 1 && start >= 0 && n >= 0 && n <= p->n_elements - start);
-    if (n == 0) return;
+    struct nn_adamw_range q = *r;
+    q.w += first;
+    q.m += first;
+    q.v += first;
+    q.grad += first;
+    if (r->low) q.low = (char *)r->low + (size_t)first * dtype_bytes(r->low_type);
+    q.start += first;
+    q.n = n;
+    return q;
+}
+
+void optim_adamw(struct nn *nn, const struct optim_options *o,
+                 const struct param_table *p, const struct nn_adamw_range *r, int64_t t,
+                 double lr, double grad_scale)
+{
+    CHECK(t >= 1 && r->start >= 0 && r->n >= 0 && r->n <= p->n_elements - r->start);
+    if (r->n == 0) return;
     struct nn_adamw step = {.lr = (float)lr,
                             .beta1 = (float)o->beta1,
                             .beta2 = (float)o->beta2,
@@ -60,13 +74,13 @@ void optim_adamw(struct nn *nn, const struct optim_options *o,
                             .c1 = (float)(1 - pow(o->beta1, (double)t)),
                             .c2 = (float)(1 - pow(o->beta2, (double)t)),
                             .grad_scale = (float)grad_scale};
-    int i = param_at(p, start);
-    for (int64_t done = 0; done < n;) {
+    int i = param_at(p, r->start);
+    for (int64_t done = 0; done < r->n;) {
         const bool decays = optim_decays(o, p->params[i].kind);
-        const int64_t end = run_end(o, p, i, &i) - start;
-        const int64_t count = (end < n ? end : n) - done;
+        const int64_t end = run_end(o, p, i, &i) - r->start;
+        const struct nn_adamw_range q = part(r, done, (end < r->n ? end : r->n) - done);
         step.weight_decay = decays ? (float)o->weight_decay : 0;
-        nn_adamw_update(nn, w + done, m + done, v + done, grad + done, count, &step);
-        done += count;
+        nn_adamw_update(nn, &q, &step);
+        done += q.n;
     }
 }

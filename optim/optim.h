@@ -17,18 +17,18 @@ struct optim_options {
     double lr, beta1, beta2, eps, weight_decay;
     /* matrices decay always; published recipes differ in the rest */
     bool decay_embeddings, decay_norms, decay_biases;
-    double clip; /* largest global gradient norm; 0: no clipping */
+    double clip;  /* largest global gradient norm; 0: no clipping */
+    int rounding; /* enum nn_rounding: from master weights to those of 16 bits */
 };
 
 bool optim_decays(const struct optim_options *o, enum param_kind kind);
 
-/* One AdamW step number t (from 1) on flat elements [start, start + n): w, m, v and grad point
- * at element `start`.  Weight decay follows each parameter's kind.  grad_scale multiplies the
- * gradient first (token count and clipping in one).  Step regime. */
+/* One AdamW step number t (from 1) on r's elements, flat [r->start, r->start + r->n).  Weight decay
+ * follows each parameter's kind.  grad_scale multiplies the gradient first (token count, clipping
+ * and loss scale in one).  Step regime. */
 void optim_adamw(struct nn *nn, const struct optim_options *o,
-                 const struct param_table *p, int64_t start, int64_t n, float *w,
-                 float *m, float *v, const float *grad, int64_t t, double lr,
-                 double grad_scale);
+                 const struct param_table *p, const struct nn_adamw_range *r, int64_t t,
+                 double lr, double grad_scale);
 
 /* ---- clip.c ----------------------------------------------------------------------------- */
 

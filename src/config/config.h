@@ -16,6 +16,13 @@
 #include "optim/optim.h"
 
 enum config_recompute { CONFIG_RECOMPUTE_NONE, CONFIG_RECOMPUTE_FULL };
+enum config_device { CONFIG_DEVICE_AUTO, CONFIG_DEVICE_CPU, CONFIG_DEVICE_CUDA };
+enum config_precision {
+    CONFIG_PRECISION_AUTO,
+    CONFIG_PRECISION_FP32,
+    CONFIG_PRECISION_BF16,
+    CONFIG_PRECISION_FP16
+};
 enum config_verify { CONFIG_VERIFY_AUTO, CONFIG_VERIFY_ALL, CONFIG_VERIFY_SEAL };
 
 struct config_sources {
@@ -44,7 +51,9 @@ struct config {
     int64_t micro_batch;                   /* sequences a rank takes at a time */
     int64_t seed;
     int64_t threads; /* 0: the cores this rank may use */
-    char *device;
+    int device;      /* enum config_device */
+    int precision;   /* enum config_precision */
+    bool graphs;
     int64_t eval_interval; /* steps; 0: never */
     int64_t eval_sequences;
     int64_t max_bad_steps; /* non-finite steps in a row before the run stops */
@@ -57,6 +66,9 @@ struct config {
     int64_t dp;   /* 0: all ranks */
     int64_t zero; /* ZeRO stage 0 or 1 */
     int64_t bucket_mb;
+    int comm; /* enum comm_transport */
+    bool share_gpu;
+    double timeout_seconds; /* 0: never */
     /* checkpoint: */
     int64_t checkpoint_interval; /* steps; 0: only at the end and on signals */
     char *resume;                /* "auto", "never" or a path */

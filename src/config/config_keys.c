@@ -7,6 +7,11 @@ static const char *const verify_names[] = {"auto", "all", "seal", NULL};
 static const char *const schedule_names[] = {"constant", "linear", "cosine", "wsd", NULL};
 static const char *const decay_names[] = {"linear", "sqrt", NULL};
 
+static const char *const device_names[] = {"auto", "cpu", "cuda", NULL};
+static const char *const precision_names[] = {"auto", "fp32", "bf16", "fp16", NULL};
+static const char *const comm_names[] = {"auto", "nccl", "mpi", NULL};
+static const char *const rounding_names[] = {"nearest", "stochastic", NULL};
+
 #define AT(field) .offset = offsetof(struct config, field)
 
 const struct config_key config_keys[] = {
@@ -80,8 +85,15 @@ const struct config_key config_keys[] = {
      .doc = "of initial weights and data order"},
     {"train.threads", CONFIG_INTEGER, AT(threads), 0, 4096, .zero = "auto",
      .initial = "auto", .doc = "threads of a rank.  auto: the cores it may use"},
-    {"train.device", CONFIG_TEXT, AT(device), 1, 63, .initial = "cpu",
-     .doc = "where to compute"},
+    {"train.device", CONFIG_ENUM, AT(device), .names = device_names, .initial = "auto",
+     .doc = "where to compute.  auto: cuda if every rank has a GPU that works, else cpu"},
+    {"train.precision", CONFIG_ENUM, AT(precision), .names = precision_names,
+     .initial = "auto",
+     .doc = "of weights and activations in forward and backward; master weights, "
+            "gradients and optimizer state are fp32.  auto: bf16 where the GPU has it, "
+            "else fp16 with a dynamic loss scale; fp32 on the CPU"},
+    {"train.graphs", CONFIG_BOOL, AT(graphs), .initial = "true",
+     .doc = "record the work of a micro-batch once and replay it (CUDA graphs)"},
     {"train.eval_interval", CONFIG_INTEGER, AT(eval_interval), 0, 1e9, .initial = "250",
      .doc = "steps between evaluations; 0: never.  Without data.validation it is 0"},
     {"train.eval_sequences", CONFIG_INTEGER, AT(eval_sequences), 1, 1e9, .initial = "64",
@@ -108,6 +120,9 @@ const struct config_key config_keys[] = {
      .doc = "decay biases too"},
     {"optim.clip", CONFIG_NUMBER, AT(optim.clip), 0, 1e6, .initial = "1.0",
      .doc = "largest global norm of the gradient; 0: no clipping"},
+    {"optim.rounding", CONFIG_ENUM, AT(optim.rounding), .names = rounding_names,
+     .initial = "nearest",
+     .doc = "of master weights to those of 16 bits; stochastic: bf16 only"},
 
     {"schedule.kind", CONFIG_ENUM, AT(schedule.kind), .names = schedule_names,
      .initial = "cosine", .doc = "how the learning rate goes after warm-up"},
@@ -135,6 +150,15 @@ const struct config_key config_keys[] = {
      .doc = "0: every rank keeps the whole optimizer state; 1: each keeps its share"},
     {"parallel.bucket_mb", CONFIG_INTEGER, AT(bucket_mb), 1, 4096, .initial = "25",
      .doc = "MiB of gradients reduced at a time while backward goes on"},
+    {"parallel.comm", CONFIG_ENUM, AT(comm), .names = comm_names, .initial = "auto",
+     .doc = "how large vectors travel between GPUs.  auto: nccl where it is there and "
+            "every rank has a GPU of its own, else mpi through host memory"},
+    {"parallel.share_gpu", CONFIG_BOOL, AT(share_gpu), .initial = "false",
+     .doc = "several ranks may compute on one GPU"},
+    {"parallel.timeout_seconds", CONFIG_NUMBER, AT(timeout_seconds), 0, 1e6,
+     .initial = "600.0",
+     .doc = "a wait for other ranks or for the GPU that takes longer ends the job; 0: "
+            "never"},
 
     {"checkpoint.interval", CONFIG_INTEGER, AT(checkpoint_interval), 0, 1e9,
      .initial = "1000",
