@@ -17,6 +17,17 @@ int comm_size(const struct comm *c)
     return c->size;
 }
 
+const char *comm_transport_name(const struct comm *c)
+{
+    return c->ops->name;
+}
+
+void comm_set_timeout(struct comm *c, double seconds)
+{
+    CHECK(seconds >= 0);
+    c->timeout_seconds = seconds;
+}
+
 struct comm_stats comm_stats(const struct comm *c)
 {
     return c->stats;
@@ -158,16 +169,72 @@ void comm_slice(int64_t n, int size, int rank, int64_t *first, int64_t *count)
     *count = whole + (rank < rest ? 1 : 0);
 }
 
+/* The others' slices, own slice to all others, or both; what a root sends to all. */
+static uint64_t bytes_to_send(const struct comm *c, const struct comm_job *job)
+{
+    const uint64_t others = (uint64_t)(c->size - 1);
+    int64_t first, own;
+    comm_slice(job->n, c->size, c->rank, &first, &own);
+    uint64_t elements = 0, bytes = 0;
+    if (job->kind == COMM_KIND_REDUCE_SCATTER || job->kind == COMM_KIND_ALL_REDUCE)
+        elements += (uint64_t)(job->n - own);
+    if (job->kind == COMM_KIND_ALL_GATHER || job->kind == COMM_KIND_ALL_REDUCE)
+        elements += (uint64_t)own * others;
+    if (job->kind == COMM_KIND_BROADCAST && job->root == c->rank)
+        elements += (uint64_t)job->n * others;
+    for (int i = 0; i < job->n_messages; i++)
+        if (job->messages[i].send)
+            bytes += (uint64_t)job->messages[i].n * dtype_bytes(job->messages[i].t);
+    return bytes + elements * dtype_bytes(job->t);
+}
+
+const char *comm_kind_name(enum comm_kind kind)
+{
+    static const char *const names[] = {[COMM_KIND_REDUCE_SCATTER] = "reduce-scatter",
+                                        [COMM_KIND_ALL_GATHER] = "all-gather",
+                                        [COMM_KIND_ALL_REDUCE] = "all-reduce",
+                                        [COMM_KIND_BROADCAST] = "broadcast",
+                                        [COMM_KIND_MESSAGES] = "messages"};
+    return names[kind];
+}
+
+int64_t comm_job_elements(const struct comm_job *job)
+{
+    int64_t n = job->n;
+    for (int i = 0; i < job->n_messages; i++) n += job->messages[i].n;
+    return n;
+}
+
+int comm_in_flight(const struct comm *c)
+{
+    return c->ops->in_flight;
+}
+
+size_t comm_request_host_bytes(const struct comm *c, int64_t max_n)
+{
+    return c->size > 1 && c->ops->host_bytes ? c->ops->host_bytes(c, max_n) : 0;
+}
+
 status_t comm_request_create(struct comm_request **r, struct comm *c, int64_t max_n,
                              struct arena *arena)
 {
     CHECK(max_n >= 0);
     *r = NULL;
-    void *state = c->size > 1 ? c->ops->state(c, max_n, arena) : NULL;
+    void *from_arena = NULL;
+    if (c->size > 1 && c->ops->arena_bytes)
+        from_arena = arena_alloc(arena, c->ops->arena_bytes(c, max_n));
     if (!arena->base) return STATUS_OK;
-    *r = malloc(sizeof **r);
-    if (!*r) return status_set(STATUS_NOMEM, "no memory for a communication request");
-    **r = (struct comm_request){.c = c, .max_n = max_n, .state = state};
+    struct comm_request *made = malloc(sizeof *made);
+    if (!made) return status_set(STATUS_NOMEM, "no memory for a communication request");
+    *made = (struct comm_request){.c = c, .max_n = max_n};
+    if (c->size > 1) {
+        const status_t st = c->ops->request_open(made, from_arena);
+        if (st != STATUS_OK) {
+            free(made);
+            return st;
+        }
+    }
+    *r = made;
     return STATUS_OK;
 }
 
@@ -175,40 +242,76 @@ void comm_request_destroy(struct comm_request **r)
 {
     if (!*r) return;
     CHECK(!(*r)->busy);
+    if ((*r)->c->size > 1) (*r)->c->ops->request_close(*r);
     free(*r);
     *r = NULL;
 }
 
-void comm_start_op(struct comm_request *r, enum comm_op op, float *x, int64_t n, int tag)
+static bool has_room(const struct comm_request *r, int64_t bytes)
+{
+    return bytes >= 0 && bytes <= r->max_n * (int64_t)sizeof(float);
+}
+
+static void start(struct comm_request *r, const struct comm_job *job)
 {
     CHECK(!r->busy);
-    CHECK(n >= 0 && n <= r->max_n);
-    CHECK(tag >= 0 && tag < COMM_MAX_TAG);
+    CHECK(job->tag >= 0 && job->tag < COMM_MAX_TAG);
     struct comm *c = r->c;
     if (c->size == 1) return;
-    const double start = clock_seconds();
-    r->op = op;
-    r->x = x;
-    r->n = n;
-    r->tag = tag;
+    const double begun = clock_seconds();
+    r->job = *job;
     r->busy = true;
-    int64_t first, own;
-    comm_slice(n, c->size, c->rank, &first, &own);
-    uint64_t elements =
-        0; /* sent: the others' slices, own slice to all others, or both */
-    if (op != COMM_ALL_GATHER) elements += (uint64_t)(n - own);
-    if (op != COMM_REDUCE_SCATTER) elements += (uint64_t)own * (uint64_t)(c->size - 1);
-    c->stats.bytes_sent += elements * sizeof(float);
+    c->stats.bytes_sent += bytes_to_send(c, job);
     c->ops->begin(r);
-    c->stats.seconds += clock_seconds() - start;
+    c->stats.seconds += clock_seconds() - begun;
+}
+
+void comm_start_op(struct comm_request *r, enum comm_op op, void *x, enum dtype t,
+                   int64_t n, int tag)
+{
+    CHECK(n >= 0 && has_room(r, n * (int64_t)dtype_bytes(t)));
+    CHECK(t == DTYPE_F32 || op == COMM_ALL_GATHER);
+    start(r, &(struct comm_job){
+                 .kind = (enum comm_kind)op, .x = x, .t = t, .n = n, .tag = tag});
+}
+
+void comm_start_broadcast(struct comm_request *r, void *x, enum dtype t, int64_t n,
+                          int root, int tag)
+{
+    CHECK(n >= 0 && has_room(r, n * (int64_t)dtype_bytes(t)));
+    CHECK(root >= 0 && root < r->c->size);
+    start(r, &(struct comm_job){.kind = COMM_KIND_BROADCAST,
+                                .x = x,
+                                .t = t,
+                                .n = n,
+                                .root = root,
+                                .tag = tag});
+}
+
+void comm_start_messages(struct comm_request *r, const struct comm_message *messages,
+                         int n_messages, int tag)
+{
+    CHECK(n_messages >= 0 && n_messages <= COMM_MAX_MESSAGES);
+    struct comm_job job = {
+        .kind = COMM_KIND_MESSAGES, .t = DTYPE_F32, .n_messages = n_messages, .tag = tag};
+    int64_t bytes = 0;
+    for (int i = 0; i < n_messages; i++) {
+        const struct comm_message *m = &messages[i];
+        CHECK(m->peer >= 0 && m->peer < r->c->size && m->peer != r->c->rank);
+        CHECK(m->n >= 0);
+        bytes += m->n * (int64_t)dtype_bytes(m->t);
+        job.messages[i] = *m;
+    }
+    CHECK(has_room(r, bytes));
+    start(r, &job);
 }
 
 static bool advance(struct comm_request *r, bool wait)
 {
     if (!r->busy) return true;
-    const double start = clock_seconds();
+    const double begun = clock_seconds();
     if (r->c->ops->advance(r, wait)) r->busy = false;
-    r->c->stats.seconds += clock_seconds() - start;
+    r->c->stats.seconds += clock_seconds() - begun;
     return !r->busy;
 }
 

@@ -1,44 +1,44 @@
-/* Large vectors by direct exchange over MPI.
+/* Large vectors in host memory by direct exchange over MPI.
  *
  * Reduce-scatter: every rank sends slice j to rank j and adds the contributions to its own
  * slice in rank order.  All-gather: every rank sends its own slice to all others.  Both move
  * each element once per receiver, as few as can be; inside one node that beats the library's
- * ring, which also adds in an order of its own.
+ * ring, which also adds in an order of its own.  Broadcast: the root sends slice j to rank j, and
+ * an all-gather follows, so that the root's link carries the vector about twice, whatever the
+ * number of ranks.
  *
  * Slices travel in pieces, a round of pieces at a time: round k of a phase is piece k of every
- * slice, to and from all other ranks.  At most `window` rounds are under way, so staging is
- * small, stays in cache until it is added, and is independent of the length of the vector.
- * Messages between two ranks under one tag do not overtake, and rounds are begun in order (all
- * of a phase before the next phase), so no message needs to say which round it is of.
+ * slice (of every message), to and from all other ranks.  At most `window` rounds are under way,
+ * so staging is small, stays in cache until it is added, and is independent of the length of the
+ * vector.  Messages between two ranks under one tag do not overtake, and rounds are begun in order
+ * (all of a phase before the next phase), so no message needs to say which round it is of.
  *
  * Pieces to be added are of 1 MiB: measured on 2 ranks of one host (16 and 256 MiB, pieces of
  * 32 KiB to 16 MiB), smaller ones pay per message, those of 16 MiB leave the cache before they
  * are added and run at a third of the speed.  Pieces that are only copied are as long as a
  * message may be: each round makes ranks wait for each other, and a long one lets more arrive
  * between two calls of comm_test. */
-#include "parallel/comm/comm_impl.h"
-
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/log.h"
+#include "parallel/comm/comm_mpi_impl.h"
 
-enum {
-    PIECE_ELEMENTS = 1 << 18,
-    LONGEST_PIECE = COMM_MESSAGE_BYTES / (int)sizeof(float),
-    WINDOW_MAX = 4,
-    ADD_BLOCK = 1024
-};
+enum { PIECE_ELEMENTS = 1 << 18, WINDOW_MAX = 4, ADD_BLOCK = 1024 };
 
-enum phase { PHASE_REDUCE, PHASE_GATHER };
+enum phase { PHASE_REDUCE, PHASE_SCATTER, PHASE_GATHER, PHASE_MESSAGES };
 
-struct exchange {
+struct comm_exchange {
+    struct comm *c;
     int64_t staged_piece; /* elements of a piece that is to be added */
     int window;           /* rounds under way at most */
+    int legs;             /* messages of a round at most */
     float *staging;       /* [window][size - 1][staged_piece] */
-    MPI_Request *pending; /* [window][size - 1][2]: from and to the rank at a distance */
-    MPI_Status *statuses; /* [size - 1][2] of the oldest round */
+    MPI_Request *pending; /* [window][legs] */
+    MPI_Status *statuses; /* [legs] of the oldest round */
+    struct comm_job job;
     enum phase phase;
-    int64_t piece;                      /* elements, in this phase */
+    int64_t piece;                      /* elements, in this phase; bytes of messages */
     int64_t n_rounds, n_posted, n_done; /* of this phase */
 };
 
@@ -47,98 +47,171 @@ static int64_t min_i64(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-static int64_t rounds_of(int64_t n, int size, int64_t piece)
+static int64_t rounds_of(int64_t n, int64_t piece)
 {
-    const int64_t longest = (n + size - 1) / size;
-    return (longest + piece - 1) / piece;
+    return (n + piece - 1) / piece;
 }
 
-static void *exchange_state(const struct comm *c, int64_t max_n, struct arena *arena)
+static int64_t longest_slice(const struct comm *c, int64_t n)
 {
-    const int64_t others = c->size - 1;
-    const int64_t longest = (max_n + c->size - 1) / c->size;
-    int64_t piece = min_i64(PIECE_ELEMENTS, longest);
-    if (piece < 1) piece = 1;
-    const int64_t window = min_i64(WINDOW_MAX, rounds_of(max_n, c->size, piece));
-    struct exchange *e = arena_alloc(arena, sizeof *e);
-    float *staging = arena_floats(arena, window * others * piece);
-    MPI_Request *pending =
-        arena_alloc(arena, (size_t)(window * 2 * others) * sizeof *pending);
-    MPI_Status *statuses = arena_alloc(arena, (size_t)(2 * others) * sizeof *statuses);
-    if (!e) return NULL;
-    *e = (struct exchange){.staged_piece = piece,
-                           .window = (int)window,
-                           .staging = staging,
-                           .pending = pending,
-                           .statuses = statuses};
-    return e;
+    return (n + c->size - 1) / c->size;
 }
+
+static int64_t staged_piece(const struct comm *c, int64_t max_n)
+{
+    const int64_t piece = min_i64(PIECE_ELEMENTS, longest_slice(c, max_n));
+    return piece < 1 ? 1 : piece;
+}
+
+/* Also of phases without staging. */
+static int64_t window_of(const struct comm *c, int64_t max_n)
+{
+    const int64_t rounds = rounds_of(longest_slice(c, max_n), staged_piece(c, max_n));
+    return rounds < 1 ? 1 : min_i64(WINDOW_MAX, rounds);
+}
+
+size_t comm_exchange_staging_bytes(const struct comm *c, int64_t max_n)
+{
+    const int64_t n = window_of(c, max_n) * (c->size - 1) * staged_piece(c, max_n);
+    return (size_t)n * sizeof(float);
+}
+
+status_t comm_exchange_create(struct comm_exchange **e, struct comm *c, int64_t max_n,
+                              void *staging)
+{
+    *e = NULL;
+    struct comm_exchange *made = calloc(1, sizeof *made);
+    if (!made) goto no_memory;
+    made->c = c;
+    made->staged_piece = staged_piece(c, max_n);
+    made->window = (int)window_of(c, max_n);
+    made->legs = 2 * (c->size - 1);
+    if (made->legs < COMM_MAX_MESSAGES) made->legs = COMM_MAX_MESSAGES;
+    made->staging = staging;
+    const size_t legs = (size_t)made->legs;
+    made->pending = calloc((size_t)made->window * legs, sizeof *made->pending);
+    made->statuses = calloc(legs, sizeof *made->statuses);
+    if (!made->pending || !made->statuses) goto no_memory;
+    *e = made;
+    return STATUS_OK;
+no_memory:
+    comm_exchange_destroy(&made);
+    return status_set(STATUS_NOMEM, "no memory for an exchange between %d ranks",
+                      c->size);
+}
+
+void comm_exchange_destroy(struct comm_exchange **e)
+{
+    if (!*e) return;
+    free((*e)->pending);
+    free((*e)->statuses);
+    free(*e);
+    *e = NULL;
+}
+
+/* ---- who sends what in a round -------------------------------------------------------------- */
+
+struct leg {
+    int peer;
+    bool send;
+    char *p;
+    int bytes; /* 0: nothing to do */
+};
 
 /* Piece `round` of rank's slice; *count is 0 behind its end. */
-static float *piece_of(const struct comm_request *r, int rank, int64_t round, int *count)
+static char *piece_of(const struct comm_exchange *e, int rank, int64_t round, int *count)
 {
-    const struct exchange *e = r->state;
     int64_t first, length;
-    comm_slice(r->n, r->c->size, rank, &first, &length);
+    comm_slice(e->job.n, e->c->size, rank, &first, &length);
     const int64_t start = round * e->piece;
     const int64_t left = start < length ? length - start : 0;
     *count = (int)min_i64(left, e->piece);
-    return r->x + first + (*count ? start : 0);
+    char *x = e->job.x;
+    return x + (size_t)(first + (*count ? start : 0)) * dtype_bytes(e->job.t);
 }
 
 /* Where the piece of the rank `distance` before us lies in staging. */
-static float *staged(const struct comm_request *r, int64_t round, int distance)
+static float *staged(const struct comm_exchange *e, int64_t round, int distance)
 {
-    const struct exchange *e = r->state;
     const int64_t slot = round % e->window;
-    return e->staging + (slot * (r->c->size - 1) + distance - 1) * e->staged_piece;
+    return e->staging + (slot * (e->c->size - 1) + distance - 1) * e->staged_piece;
 }
 
-static void post(struct comm_request *r, int64_t round)
+static struct leg message_leg(const struct comm_exchange *e, int64_t round, int k)
 {
-    struct exchange *e = r->state;
-    struct comm *c = r->c;
-    MPI_Request *pending = e->pending + (round % e->window) * 2 * (c->size - 1);
-    int own_count, count;
-    float *own = piece_of(r, c->rank, round, &own_count);
-    /* each rank begins with its right neighbour, so that no one is everybody's first */
-    for (int distance = 1; distance < c->size; distance++) {
-        const int to = (c->rank + distance) % c->size;
-        const int from = (c->rank - distance + c->size) % c->size;
-        const float *out = own;
-        float *in = staged(r, round, distance);
-        int out_count = own_count, in_count = own_count;
-        if (e->phase == PHASE_REDUCE) {
-            out = piece_of(r, to, round, &out_count);
-        } else {
-            in = piece_of(r, from, round, &count);
-            in_count = count;
-        }
-        pending[0] = pending[1] = MPI_REQUEST_NULL;
-        if (in_count)
-            comm_mpi_check(
-                c, MPI_Irecv(in, in_count, MPI_FLOAT, from, r->tag, c->mpi, &pending[0]),
-                "Irecv", (int64_t)in_count * 4);
-        if (out_count)
-            comm_mpi_check(
-                c, MPI_Isend(out, out_count, MPI_FLOAT, to, r->tag, c->mpi, &pending[1]),
-                "Isend", (int64_t)out_count * 4);
-        pending += 2;
+    if (k >= e->job.n_messages) return (struct leg){.peer = -1};
+    const struct comm_message *m = &e->job.messages[k];
+    const int64_t bytes = m->n * (int64_t)dtype_bytes(m->t);
+    const int64_t start = round * e->piece;
+    const int64_t left = start < bytes ? bytes - start : 0;
+    return (struct leg){.peer = m->peer,
+                        .send = m->send,
+                        .p = (char *)m->x + (left ? start : 0),
+                        .bytes = (int)min_i64(left, e->piece)};
+}
+
+/* Leg k of a round: even ones receive from the rank k / 2 + 1 before us, odd ones send to the one
+ * as far behind us, so that no rank is everybody's first. */
+static struct leg leg_of(const struct comm_exchange *e, int64_t round, int k)
+{
+    const struct comm *c = e->c;
+    if (e->phase == PHASE_MESSAGES) return message_leg(e, round, k);
+    const int distance = k / 2 + 1;
+    if (distance >= c->size) return (struct leg){.peer = -1};
+    struct leg leg = {.send = k % 2};
+    leg.peer = (c->rank + (leg.send ? distance : c->size - distance)) % c->size;
+    const bool rooted = e->job.kind == COMM_KIND_BROADCAST;
+    const int receiver = leg.send ? leg.peer : c->rank;
+    const int sender = leg.send ? c->rank : leg.peer;
+    int count = 0;
+    switch (e->phase) {
+    case PHASE_REDUCE:
+        leg.p = piece_of(e, receiver, round, &count);
+        if (!leg.send) leg.p = (char *)staged(e, round, distance);
+        break;
+    case PHASE_SCATTER:
+        if (sender == e->job.root) leg.p = piece_of(e, receiver, round, &count);
+        break;
+    default: /* PHASE_GATHER; the root of a broadcast has everything */
+        if (!rooted || receiver != e->job.root)
+            leg.p = piece_of(e, sender, round, &count);
+    }
+    leg.bytes = count * (int)dtype_bytes(e->job.t);
+    return leg;
+}
+
+static void post(struct comm_exchange *e, int64_t round)
+{
+    const struct comm *c = e->c;
+    MPI_Request *pending = e->pending + (round % e->window) * e->legs;
+    for (int k = 0; k < e->legs; k++) {
+        const struct leg leg = leg_of(e, round, k);
+        pending[k] = MPI_REQUEST_NULL;
+        if (leg.bytes && leg.send)
+            comm_mpi_check(c,
+                           MPI_Isend(leg.p, leg.bytes, MPI_BYTE, leg.peer, e->job.tag,
+                                     c->mpi->line, &pending[k]),
+                           "Isend", leg.bytes);
+        else if (leg.bytes)
+            comm_mpi_check(c,
+                           MPI_Irecv(leg.p, leg.bytes, MPI_BYTE, leg.peer, e->job.tag,
+                                     c->mpi->line, &pending[k]),
+                           "Irecv", leg.bytes);
     }
 }
 
 /* own piece = sum over ranks 0, 1, ... in this order, block by block in the first cache. */
-static void add(struct comm_request *r, int64_t round)
+static void add(struct comm_exchange *e, int64_t round)
 {
-    struct comm *c = r->c;
+    const struct comm *c = e->c;
     int count;
-    float *own = piece_of(r, c->rank, round, &count);
+    float *own = (float *)(void *)piece_of(e, c->rank, round, &count);
     float sum[ADD_BLOCK];
     for (int start = 0; start < count; start += ADD_BLOCK) {
         const int n = count - start < ADD_BLOCK ? count - start : ADD_BLOCK;
         for (int rank = 0; rank < c->size; rank++) {
             const int distance = (c->rank - rank + c->size) % c->size;
-            const float *part = (distance ? staged(r, round, distance) : own) + start;
+            const float *part = (distance ? staged(e, round, distance) : own) + start;
             if (rank == 0)
                 memcpy(sum, part, (size_t)n * sizeof *sum);
             else
@@ -148,76 +221,135 @@ static void add(struct comm_request *r, int64_t round)
     }
 }
 
-static void enter(struct comm_request *r, enum phase phase)
+/* ---- phases ---------------------------------------------------------------------------------- */
+
+static int64_t longest_message_bytes(const struct comm_job *job)
 {
-    struct exchange *e = r->state;
-    e->phase = phase;
-    e->piece = phase == PHASE_REDUCE ? e->staged_piece : LONGEST_PIECE;
-    e->n_rounds = rounds_of(r->n, r->c->size, e->piece);
-    e->n_done = 0;
-    e->n_posted = min_i64(e->n_rounds, e->window);
-    for (int64_t round = 0; round < e->n_posted; round++) post(r, round);
+    int64_t longest = 0;
+    for (int i = 0; i < job->n_messages; i++) {
+        const struct comm_message *m = &job->messages[i];
+        const int64_t bytes = m->n * (int64_t)dtype_bytes(m->t);
+        if (bytes > longest) longest = bytes;
+    }
+    return longest;
 }
 
-static void exchange_begin(struct comm_request *r)
+static void enter(struct comm_exchange *e, enum phase phase)
 {
-    enter(r, r->op == COMM_ALL_GATHER ? PHASE_GATHER : PHASE_REDUCE);
+    int64_t longest = longest_slice(e->c, e->job.n);
+    e->phase = phase;
+    e->piece = COMM_MESSAGE_BYTES / (int64_t)dtype_bytes(e->job.t);
+    if (phase == PHASE_REDUCE) e->piece = e->staged_piece;
+    if (phase == PHASE_MESSAGES) {
+        e->piece = COMM_MESSAGE_BYTES;
+        longest = longest_message_bytes(&e->job);
+    }
+    e->n_rounds = rounds_of(longest, e->piece);
+    e->n_done = 0;
+    e->n_posted = min_i64(e->n_rounds, e->window);
+    for (int64_t round = 0; round < e->n_posted; round++) post(e, round);
+}
+
+void comm_exchange_begin(struct comm_exchange *e, const struct comm_job *job)
+{
+    static const enum phase first[] = {[COMM_KIND_REDUCE_SCATTER] = PHASE_REDUCE,
+                                       [COMM_KIND_ALL_REDUCE] = PHASE_REDUCE,
+                                       [COMM_KIND_ALL_GATHER] = PHASE_GATHER,
+                                       [COMM_KIND_BROADCAST] = PHASE_SCATTER,
+                                       [COMM_KIND_MESSAGES] = PHASE_MESSAGES};
+    e->job = *job;
+    enter(e, first[job->kind]);
+}
+
+/* Does a gather follow the phase that has ended? */
+static bool gather_follows(const struct comm_exchange *e)
+{
+    return e->phase == PHASE_SCATTER ||
+           (e->phase == PHASE_REDUCE && e->job.kind == COMM_KIND_ALL_REDUCE);
 }
 
 /* Name the message of the round that failed; statuses say which. */
-static _Noreturn void round_failed(const struct comm_request *r, int rc)
+static _Noreturn void round_failed(const struct comm_exchange *e, int rc)
 {
-    static const char *const names[] = {[COMM_REDUCE_SCATTER] = "reduce-scatter",
-                                        [COMM_ALL_GATHER] = "all-gather",
-                                        [COMM_ALL_REDUCE] = "all-reduce"};
-    const struct exchange *e = r->state;
-    const struct comm *c = r->c;
     int peer = -1;
-    for (int i = 0; rc == MPI_ERR_IN_STATUS && i < 2 * (c->size - 1); i++) {
-        const int code = e->statuses[i].MPI_ERROR;
+    for (int k = 0; rc == MPI_ERR_IN_STATUS && k < e->legs; k++) {
+        const int code = e->statuses[k].MPI_ERROR;
         if (code == MPI_SUCCESS || code == MPI_ERR_PENDING) continue;
-        const int distance = i / 2 + 1;
-        peer = (c->rank + (i % 2 ? distance : -distance) + c->size) % c->size;
+        peer = leg_of(e, e->n_done, k).peer;
         rc = code;
     }
     char text[MPI_MAX_ERROR_STRING];
     comm_mpi_describe(rc, text);
     die("%s of %lld elements, round %lld, failed on rank %d of %d (peer %d): %s",
-        names[r->op], (long long)r->n, (long long)e->n_done, c->rank, c->size, peer,
-        text);
+        comm_kind_name(e->job.kind), (long long)comm_job_elements(&e->job),
+        (long long)e->n_done, e->c->rank, e->c->size, peer, text);
 }
 
 /* True when every message of the oldest round has come and gone. */
-static bool oldest_complete(struct comm_request *r, bool wait)
+static bool oldest_complete(struct comm_exchange *e, bool wait)
 {
-    struct exchange *e = r->state;
-    const int n = 2 * (r->c->size - 1);
-    MPI_Request *pending = e->pending + (e->n_done % e->window) * n;
-    int complete = 1;
-    const int rc = wait ? MPI_Waitall(n, pending, e->statuses)
-                        : MPI_Testall(n, pending, &complete, e->statuses);
-    if (rc != MPI_SUCCESS) round_failed(r, rc);
-    return complete;
+    MPI_Request *pending = e->pending + (e->n_done % e->window) * e->legs;
+    struct comm_wait w = {0};
+    for (int complete = 0;;) {
+        const int rc = MPI_Testall(e->legs, pending, &complete, e->statuses);
+        if (rc != MPI_SUCCESS) round_failed(e, rc);
+        if (complete || !wait) return complete;
+        if (!w.c)
+            w = comm_wait_begin(e->c, comm_kind_name(e->job.kind),
+                                comm_job_elements(&e->job));
+        comm_wait_more(&w);
+    }
 }
 
-static bool exchange_advance(struct comm_request *r, bool wait)
+bool comm_exchange_advance(struct comm_exchange *e, bool wait)
 {
-    struct exchange *e = r->state;
     for (;;) {
         while (e->n_done < e->n_rounds) {
-            if (!oldest_complete(r, wait)) return false;
-            if (e->phase == PHASE_REDUCE) add(r, e->n_done);
+            if (!oldest_complete(e, wait)) return false;
+            if (e->phase == PHASE_REDUCE) add(e, e->n_done);
             e->n_done++;
-            if (e->n_posted < e->n_rounds) post(r, e->n_posted++);
+            if (e->n_posted < e->n_rounds) post(e, e->n_posted++);
         }
-        if (e->phase == PHASE_GATHER || r->op == COMM_REDUCE_SCATTER) return true;
-        enter(r, PHASE_GATHER);
+        if (!gather_follows(e)) return true;
+        enter(e, PHASE_GATHER);
     }
+}
+
+/* ---- the transport: exchange between the caller's own buffers -------------------------------- */
+
+static status_t request_open(struct comm_request *r, void *from_arena)
+{
+    struct comm_exchange *e = NULL;
+    const status_t st = comm_exchange_create(&e, r->c, r->max_n, from_arena);
+    r->state = e;
+    return st;
+}
+
+static void request_close(struct comm_request *r)
+{
+    struct comm_exchange *e = r->state;
+    comm_exchange_destroy(&e);
+}
+
+static void begin(struct comm_request *r)
+{
+    comm_exchange_begin(r->state, &r->job);
+}
+
+static bool advance(struct comm_request *r, bool wait)
+{
+    return comm_exchange_advance(r->state, wait);
 }
 
 const struct comm_ops comm_exchange_ops = {
     .name = "mpi",
-    .state = exchange_state,
-    .begin = exchange_begin,
-    .advance = exchange_advance,
+    /* Measured on 2 ranks of one host, 124 million elements, 56 calls of dp_ready: with buckets
+     * of 4 to 25 MiB, dp_finish still had to wait for most of the traffic with 1, for a quarter
+     * of it with 2, and for less than a twentieth with 4. */
+    .in_flight = 4,
+    .arena_bytes = comm_exchange_staging_bytes,
+    .request_open = request_open,
+    .request_close = request_close,
+    .begin = begin,
+    .advance = advance,
 };

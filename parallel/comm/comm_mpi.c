@@ -1,13 +1,9 @@
-/* MPI's life cycle and the small blocking operations. */
-#include "parallel/comm/comm_impl.h"
-
+/* MPI's life cycle: communicators. */
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/log.h"
-
-enum { TAG_GATHER = COMM_MAX_TAG, TAGS_NEEDED = TAG_GATHER + 1 };
+#include "parallel/comm/comm_mpi_impl.h"
 
 void comm_mpi_describe(int rc, char text[MPI_MAX_ERROR_STRING])
 {
@@ -41,22 +37,26 @@ static void abort_all(int exit_code)
     if (!over) MPI_Abort(MPI_COMM_WORLD, exit_code);
 }
 
-/* A comm around `mpi`, which it takes over.  Local. */
-static status_t wrap(struct comm **c, MPI_Comm mpi)
+/* A comm around `line`, which it takes over.  Local. */
+static status_t wrap(struct comm **c, MPI_Comm line)
 {
     int rank = 0, size = 0;
-    TRY(setup(MPI_Comm_set_errhandler(mpi, MPI_ERRORS_RETURN), "Comm_set_errhandler"));
-    TRY(setup(MPI_Comm_rank(mpi, &rank), "Comm_rank"));
-    TRY(setup(MPI_Comm_size(mpi, &size), "Comm_size"));
+    TRY(setup(MPI_Comm_set_errhandler(line, MPI_ERRORS_RETURN), "Comm_set_errhandler"));
+    TRY(setup(MPI_Comm_rank(line, &rank), "Comm_rank"));
+    TRY(setup(MPI_Comm_size(line, &size), "Comm_size"));
     struct comm *made = malloc(sizeof *made);
+    struct comm_mpi *mpi = malloc(sizeof *mpi);
     char *small = malloc((size_t)size * COMM_SMALL_MAX * sizeof(double));
-    if (!made || !small) {
+    if (!made || !mpi || !small) {
         free(made);
+        free(mpi);
         free(small);
         return status_set(STATUS_NOMEM, "no memory for a communicator of %d ranks", size);
     }
+    *mpi = (struct comm_mpi){.line = line, .words = MPI_COMM_NULL};
     *made = (struct comm){.ops = &comm_exchange_ops,
                           .mpi = mpi,
+                          .world = made,
                           .rank = rank,
                           .size = size,
                           .small = small};
@@ -73,9 +73,9 @@ static status_t check_library(void)
                                        "MPI_THREAD_FUNNELED");
     TRY(setup(MPI_Comm_get_attr(MPI_COMM_WORLD, MPI_TAG_UB, &limit, &found),
               "Comm_get_attr"));
-    if (!found || *limit < TAGS_NEEDED)
+    if (!found || *limit < COMM_TAGS_NEEDED)
         return status_set(STATUS_COMM, "this MPI allows tags up to %d; yoke needs %d",
-                          found ? *limit : 0, TAGS_NEEDED);
+                          found ? *limit : 0, COMM_TAGS_NEEDED);
     return STATUS_OK;
 }
 
@@ -90,11 +90,14 @@ status_t comm_start(struct comm **world, int *argc, char ***argv)
     TRY(setup(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN),
               "Comm_set_errhandler"));
     log_set_abort(abort_all);
-    MPI_Comm mpi = MPI_COMM_NULL;
+    MPI_Comm line = MPI_COMM_NULL, words = MPI_COMM_NULL;
     TRY(check_library()); /* the same answer on all ranks */
-    TRY(setup(MPI_Comm_dup(MPI_COMM_WORLD, &mpi), "Comm_dup"));
-    TRY(wrap(world, mpi));
-    (*world)->started_mpi = !running;
+    TRY(setup(MPI_Comm_dup(MPI_COMM_WORLD, &line), "Comm_dup"));
+    TRY(setup(MPI_Comm_dup(MPI_COMM_WORLD, &words), "Comm_dup"));
+    TRY(setup(MPI_Comm_set_errhandler(words, MPI_ERRORS_RETURN), "Comm_set_errhandler"));
+    TRY(wrap(world, line));
+    (*world)->mpi->words = words;
+    (*world)->mpi->started = !running;
     log_init((*world)->rank, (*world)->size);
     return STATUS_OK;
 }
@@ -102,7 +105,7 @@ status_t comm_start(struct comm **world, int *argc, char ***argv)
 void comm_finish(struct comm **world)
 {
     if (!*world) return;
-    const bool ours = (*world)->started_mpi;
+    const bool ours = (*world)->mpi->started;
     comm_destroy(world);
     log_set_abort(NULL);
     if (ours) MPI_Finalize();
@@ -117,12 +120,18 @@ status_t comm_create(struct comm **c, struct comm *world, const struct mesh *m,
     memcpy(origin, m->coord, sizeof origin);
     origin[axis] = 0;
     MPI_Comm line = MPI_COMM_NULL;
-    status_t st =
-        setup(MPI_Comm_split(world->mpi, mesh_rank_at(m, origin), m->coord[axis], &line),
-              "Comm_split");
+    status_t st = setup(
+        MPI_Comm_split(world->mpi->line, mesh_rank_at(m, origin), m->coord[axis], &line),
+        "Comm_split");
     if (st == STATUS_OK) {
         st = wrap(c, line);
         if (st != STATUS_OK) MPI_Comm_free(&line);
+    }
+    if (st == STATUS_OK) {
+        (*c)->world = world;
+        (*c)->timeout_seconds = world->timeout_seconds;
+        (*c)->device = world->device;
+        (*c)->ops = world->ops;
     }
     st = comm_agree(world, st);
     if (st != STATUS_OK) comm_destroy(c);
@@ -132,100 +141,11 @@ status_t comm_create(struct comm **c, struct comm *world, const struct mesh *m,
 void comm_destroy(struct comm **c)
 {
     if (!*c) return;
-    MPI_Comm_free(&(*c)->mpi);
+    struct comm_mpi *mpi = (*c)->mpi;
+    MPI_Comm_free(&mpi->line);
+    if (mpi->words != MPI_COMM_NULL) MPI_Comm_free(&mpi->words);
+    free(mpi);
     free((*c)->small);
     free(*c);
     *c = NULL;
-}
-
-static int piece(size_t left)
-{
-    return left < COMM_MESSAGE_BYTES ? (int)left : COMM_MESSAGE_BYTES;
-}
-
-void comm_mpi_broadcast(struct comm *c, char *data, size_t bytes, int root)
-{
-    while (bytes > 0) {
-        const int now = piece(bytes);
-        comm_mpi_check(c, MPI_Bcast(data, now, MPI_BYTE, root, c->mpi), "Bcast", now);
-        data += now;
-        bytes -= (size_t)now;
-    }
-}
-
-void comm_mpi_gather_all(struct comm *c, const void *mine, size_t bytes, void *all)
-{
-    char *out = all;
-    if (bytes <= COMM_MESSAGE_BYTES) {
-        const int n = (int)bytes;
-        comm_mpi_check(c, MPI_Allgather(mine, n, MPI_BYTE, all, n, MPI_BYTE, c->mpi),
-                       "Allgather", n);
-        return;
-    }
-    /* too long for one call */
-    memcpy(out + (size_t)c->rank * bytes, mine, bytes);
-    for (int rank = 0; rank < c->size; rank++)
-        comm_mpi_broadcast(c, out + (size_t)rank * bytes, bytes, rank);
-}
-
-static void send(struct comm *c, const char *data, size_t bytes, int to)
-{
-    while (bytes > 0) {
-        const int now = piece(bytes);
-        comm_mpi_check(c, MPI_Send(data, now, MPI_BYTE, to, TAG_GATHER, c->mpi), "Send",
-                       now);
-        data += now;
-        bytes -= (size_t)now;
-    }
-}
-
-static void receive(struct comm *c, char *data, size_t bytes, int from)
-{
-    while (bytes > 0) {
-        const int now = piece(bytes);
-        comm_mpi_check(
-            c, MPI_Recv(data, now, MPI_BYTE, from, TAG_GATHER, c->mpi, MPI_STATUS_IGNORE),
-            "Recv", now);
-        data += now;
-        bytes -= (size_t)now;
-    }
-}
-
-void comm_mpi_gather_bytes(struct comm *c, const char *mine, size_t bytes, int root,
-                           char **all, size_t *sizes)
-{
-    *all = NULL;
-    uint64_t size = bytes;
-    uint64_t *each = NULL;
-    if (c->rank == root) {
-        each = malloc((size_t)c->size * sizeof *each);
-        if (!each) die("no memory to gather from %d ranks", c->size);
-    }
-    comm_mpi_check(
-        c, MPI_Gather(&size, 1, MPI_UINT64_T, each, 1, MPI_UINT64_T, root, c->mpi),
-        "Gather", 8);
-    if (c->rank != root) {
-        send(c, mine, bytes, root);
-        return;
-    }
-    size_t total = 0;
-    for (int rank = 0; rank < c->size; rank++) {
-        sizes[rank] = each[rank];
-        total += each[rank];
-    }
-    free(each);
-    *all = malloc(total ? total : 1);
-    if (!*all) die("no memory for %zu bytes gathered from %d ranks", total, c->size);
-    char *at = *all;
-    for (int rank = 0; rank < c->size; at += sizes[rank++]) {
-        if (rank != root)
-            receive(c, at, sizes[rank], rank);
-        else if (bytes)
-            memcpy(at, mine, bytes);
-    }
-}
-
-void comm_mpi_barrier(struct comm *c)
-{
-    comm_mpi_check(c, MPI_Barrier(c->mpi), "Barrier", 0);
 }

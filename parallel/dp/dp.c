@@ -4,17 +4,13 @@
 
 #include "core/log.h"
 
-/* Buckets under way at a time; each costs staging.  Measured on 2 ranks of one host, 124 million
- * elements, 56 calls of dp_ready: with buckets of 4 to 25 MiB, dp_finish still had to wait for
- * most of the traffic with 1, for a quarter of it with 2, and for less than a twentieth with
- * 4. */
-enum { IN_FLIGHT_MAX = 4 };
-
-/* One operation on every bucket of a buffer, in order: [0, n_done) are done, [n_done,
+/* One operation on every bucket of a buffer, one after the other: [0, n_done) are done, [n_done,
  * n_started) under way, [n_started, n_final) may begin. */
 struct pass {
     enum comm_op op;
-    float *x; /* NULL: no pass is going on */
+    bool from_start; /* of the buffer: the last bucket is the first of this pass */
+    char *x;         /* NULL: no pass is going on */
+    enum dtype t;
     int64_t n_final, n_started, n_done;
 };
 
@@ -23,9 +19,11 @@ struct dp {
     struct dp_buckets buckets;
     enum comm_op op;
     int n_requests;
-    struct comm_request *requests[IN_FLIGHT_MAX]; /* bucket k uses k mod n_requests */
-    struct pass backward;
-    int64_t low; /* as last said by dp_ready */
+    struct comm_request *
+        *requests; /* [n_requests]; bucket k of a pass uses k mod n_requests */
+    struct pass backward, gather; /* never both */
+    int64_t low;                  /* as last said by dp_ready */
+    int64_t high;                 /* as last said by dp_gather_ready */
 };
 
 status_t dp_create(struct dp **dp, struct comm *c, int64_t n_elements,
@@ -43,32 +41,42 @@ status_t dp_create(struct dp **dp, struct comm *c, int64_t n_elements,
     if (bucket_elements > n_elements) bucket_elements = n_elements > 0 ? n_elements : 1;
     made->buckets =
         dp_buckets_make(n_elements, dp_padded_elements(bucket_elements, size));
-    made->n_requests = made->buckets.n_buckets < IN_FLIGHT_MAX
-                           ? (int)made->buckets.n_buckets
-                           : IN_FLIGHT_MAX;
-    for (int i = 0; i < made->n_requests; i++) {
-        const status_t st = comm_request_create(&made->requests[i], c,
-                                                made->buckets.bucket_elements, arena);
-        if (st != STATUS_OK) {
-            dp_destroy(&made);
-            return st;
-        }
-    }
-    *dp = made;
-    return STATUS_OK;
+    made->n_requests = comm_in_flight(c);
+    if (made->n_requests > made->buckets.n_buckets)
+        made->n_requests = (int)made->buckets.n_buckets;
+    made->requests = calloc((size_t)made->n_requests + 1, sizeof *made->requests);
+    status_t st = STATUS_OK;
+    if (!made->requests) st = status_set(STATUS_NOMEM, "no memory for gradient buckets");
+    for (int i = 0; st == STATUS_OK && i < made->n_requests; i++)
+        st = comm_request_create(&made->requests[i], c, made->buckets.bucket_elements,
+                                 arena);
+    if (st == STATUS_OK)
+        *dp = made;
+    else
+        dp_destroy(&made);
+    return st;
 }
 
 void dp_destroy(struct dp **dp)
 {
     if (!*dp) return;
-    for (int i = 0; i < (*dp)->n_requests; i++) comm_request_destroy(&(*dp)->requests[i]);
+    for (int i = 0; (*dp)->requests && i < (*dp)->n_requests; i++)
+        comm_request_destroy(&(*dp)->requests[i]);
+    free((*dp)->requests);
     free(*dp);
     *dp = NULL;
 }
 
-static struct comm_request *request_of(const struct dp *dp, int64_t bucket)
+static struct comm_request *request_of(const struct dp *dp, int64_t k)
 {
-    return dp->requests[bucket % dp->n_requests];
+    return dp->requests[k % dp->n_requests];
+}
+
+static void bucket_of(const struct dp *dp, const struct pass *p, int64_t k,
+                      int64_t *start, int64_t *end)
+{
+    const int64_t bucket = p->from_start ? dp->buckets.n_buckets - 1 - k : k;
+    dp_bucket(&dp->buckets, bucket, start, end);
 }
 
 /* Begin what may begin and has a request free. */
@@ -76,8 +84,9 @@ static void start_buckets(struct dp *dp, struct pass *p)
 {
     while (p->n_started < p->n_final && p->n_started - p->n_done < dp->n_requests) {
         int64_t start, end;
-        dp_bucket(&dp->buckets, p->n_started, &start, &end);
-        comm_start_op(request_of(dp, p->n_started), p->op, p->x + start, end - start,
+        bucket_of(dp, p, p->n_started, &start, &end);
+        comm_start_op(request_of(dp, p->n_started), p->op,
+                      p->x + (size_t)start * dtype_bytes(p->t), p->t, end - start,
                       (int)(p->n_started % dp->n_requests));
         p->n_started++;
     }
@@ -95,23 +104,31 @@ static void move_buckets(struct dp *dp, struct pass *p)
     }
 }
 
-/* All buckets are final: end the pass. */
+/* The first `n` buckets of the pass, all of them final, are done. */
+static void wait_buckets(struct dp *dp, struct pass *p, int64_t n)
+{
+    while (p->n_done < n) {
+        start_buckets(dp, p);
+        comm_wait(request_of(dp, p->n_done));
+        p->n_done++;
+    }
+    start_buckets(dp, p);
+}
+
 static void finish_buckets(struct dp *dp, struct pass *p)
 {
     p->n_final = dp->buckets.n_buckets;
-    start_buckets(dp, p);
-    while (p->n_done < p->n_started) {
-        comm_wait(request_of(dp, p->n_done));
-        p->n_done++;
-        start_buckets(dp, p);
-    }
+    wait_buckets(dp, p, p->n_final);
     p->x = NULL;
 }
+
+/* ---- gradients ----------------------------------------------------------------------------- */
 
 void dp_begin(struct dp *dp, float *grads)
 {
     CHECK(!dp->backward.x && grads);
-    dp->backward = (struct pass){.op = dp->op, .x = grads};
+    CHECK(!dp->gather.x); /* its requests are in use until dp_gather_finish */
+    dp->backward = (struct pass){.op = dp->op, .x = (char *)grads, .t = DTYPE_F32};
     dp->low = dp->buckets.n_elements;
 }
 
@@ -130,13 +147,51 @@ void dp_finish(struct dp *dp)
     finish_buckets(dp, &dp->backward);
 }
 
-void dp_gather(struct dp *dp, float *params)
+/* ---- weights ------------------------------------------------------------------------------- */
+
+void dp_gather_begin(struct dp *dp, void *params, enum dtype t)
 {
-    CHECK(!dp->backward.x); /* the requests are in use until dp_finish */
+    CHECK(!dp->gather.x && params);
+    CHECK(!dp->backward.x); /* its requests are in use until dp_finish */
     if (dp->op == COMM_ALL_REDUCE) return;
-    struct pass p = {.op = COMM_ALL_GATHER, .x = params};
-    finish_buckets(dp, &p);
+    dp->gather =
+        (struct pass){.op = COMM_ALL_GATHER, .from_start = true, .x = params, .t = t};
+    dp->high = 0;
 }
+
+void dp_gather_ready(struct dp *dp, int64_t high)
+{
+    struct pass *p = &dp->gather;
+    if (!p->x) return;
+    CHECK(high >= dp->high && high <= dp->buckets.n_elements);
+    dp->high = high;
+    for (; p->n_final < dp->buckets.n_buckets; p->n_final++) {
+        int64_t start, count;
+        dp_owned(dp, p->n_final, &start, &count);
+        if (start + count > high) break;
+    }
+    move_buckets(dp, p);
+}
+
+void dp_gather_need(struct dp *dp, int64_t low, int64_t high)
+{
+    struct pass *p = &dp->gather;
+    if (!p->x || low >= high) return;
+    CHECK(low >= 0 && high <= dp->buckets.n_elements);
+    /* bucket 0 is the last of this pass and ends with the buffer */
+    const int64_t last = (dp->buckets.n_elements - high) / dp->buckets.bucket_elements;
+    const int64_t n = dp->buckets.n_buckets - last;
+    CHECK(n <= p->n_final); /* nobody said that it is ready */
+    wait_buckets(dp, p, n);
+    move_buckets(dp, p);
+}
+
+void dp_gather_finish(struct dp *dp)
+{
+    if (dp->gather.x) finish_buckets(dp, &dp->gather);
+}
+
+/* ---- who owns what ------------------------------------------------------------------------- */
 
 int64_t dp_n_owned(const struct dp *dp)
 {

@@ -1,7 +1,6 @@
 #include "parallel/zero/zero.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "core/log.h"
 
@@ -18,10 +17,10 @@ enum comm_op zero_reduction(int stage)
     return stage == 0 ? COMM_ALL_REDUCE : COMM_REDUCE_SCATTER;
 }
 
-static float *zeroed(struct arena *arena, int64_t n)
+static float *zeroed(struct device *dev, struct arena *arena, int64_t n)
 {
     float *x = arena_floats(arena, n);
-    if (x) memset(x, 0, (size_t)n * sizeof *x);
+    if (x) device_zero(dev, x, (size_t)n * sizeof *x);
     return x;
 }
 
@@ -40,8 +39,20 @@ static struct zero_range owned_range(const struct dp *dp, int64_t i, int64_t n_u
     return r;
 }
 
-status_t zero_create(struct zero **z, const struct dp *dp, float *params, int64_t n_used,
-                     struct arena *arena)
+/* List the owned ranges; returns how many elements are in them. */
+static int64_t find_owned(struct zero *z, const struct dp *dp, int64_t n_used)
+{
+    int64_t n_elements = 0;
+    for (int64_t i = 0; i < dp_n_owned(dp); i++) {
+        const struct zero_range r = owned_range(dp, i, n_used);
+        if (r.count > 0) z->owned[z->n_owned++] = r;
+        n_elements += r.count;
+    }
+    return n_elements;
+}
+
+status_t zero_create(struct zero **z, const struct dp *dp, struct device *dev,
+                     void *params, enum dtype t, int64_t n_used, struct arena *arena)
 {
     CHECK((params || !arena->base) && n_used >= 0 && n_used <= dp_n_elements(dp));
     *z = NULL;
@@ -52,16 +63,13 @@ status_t zero_create(struct zero **z, const struct dp *dp, float *params, int64_
         return status_set(STATUS_NOMEM, "no memory for the optimizer's list of ranges");
     }
     made->sharded = dp_op(dp) == COMM_REDUCE_SCATTER;
-    made->all = (struct zero_range){.count = n_used, .master = params};
-    int64_t n_owned_elements = 0;
-    for (int64_t i = 0; i < dp_n_owned(dp); i++) {
-        const struct zero_range r = owned_range(dp, i, n_used);
-        if (r.count > 0) made->owned[made->n_owned++] = r;
-        n_owned_elements += r.count;
-    }
-
-    const int64_t n = made->sharded ? n_owned_elements : made->all.count;
-    float *exp_avg = zeroed(arena, n), *exp_avg_sq = zeroed(arena, n);
+    const int64_t n_owned = find_owned(made, dp, n_used);
+    const int64_t n = made->sharded ? n_owned : n_used;
+    /* weights in fp32 are their own masters, at their own places */
+    const bool own_masters = t != DTYPE_F32;
+    float *master = own_masters ? zeroed(dev, arena, n) : params;
+    float *exp_avg = zeroed(dev, arena, n), *exp_avg_sq = zeroed(dev, arena, n);
+    made->all = (struct zero_range){.count = n_used, .master = master};
     if (!made->sharded) {
         made->all.exp_avg = exp_avg;
         made->all.exp_avg_sq = exp_avg_sq;
@@ -70,7 +78,7 @@ status_t zero_create(struct zero **z, const struct dp *dp, float *params, int64_
     for (int64_t i = 0; i < made->n_owned; i++) {
         struct zero_range *r = &made->owned[i];
         const int64_t offset = made->sharded ? before : r->start;
-        r->master = at(params, r->start);
+        r->master = at(master, own_masters ? offset : r->start);
         r->exp_avg = at(exp_avg, offset);
         r->exp_avg_sq = at(exp_avg_sq, offset);
         before += r->count;

@@ -92,7 +92,7 @@ TEST(large_operations_equal_the_sum_in_rank_order_bitwise)
         for (int op = 0; op < OPS; op++) {
             const uint64_t key = k * OPS + (uint64_t)op + 1;
             float *x = contribution(key, comm_rank(c), n);
-            comm_start_op(r, (enum comm_op)op, x, n, 7);
+            comm_start_op(r, (enum comm_op)op, x, DTYPE_F32, n, 7);
             comm_wait(r);
             check_result(c, (enum comm_op)op, key, x, n);
         }
@@ -111,7 +111,7 @@ TEST(a_slice_longer_than_a_message_is_gathered_whole)
     int64_t first, count;
     comm_slice(n, 2, comm_rank(c), &first, &count);
     for (int64_t i = first; i < first + count; i++) x[i] = (float)(i % 9999991);
-    comm_start_op(r, COMM_ALL_GATHER, x, n, 3);
+    comm_start_op(r, COMM_ALL_GATHER, x, DTYPE_F32, n, 3);
     comm_wait(r);
     for (int64_t i = 0; i < n; i++)
         if (x[i] != (float)(i % 9999991)) fail_msg("element %lld", (long long)i);
@@ -125,7 +125,7 @@ TEST(a_request_serves_shorter_vectors_too)
     const int64_t lengths[] = {3000017, 1, 0, 2000003, 3000017};
     for (uint64_t k = 0; k < 5; k++) {
         float *x = contribution(k, comm_rank(c), lengths[k]);
-        comm_start_op(r, COMM_ALL_REDUCE, x, lengths[k], 0);
+        comm_start_op(r, COMM_ALL_REDUCE, x, DTYPE_F32, lengths[k], 0);
         comm_wait(r);
         check_result(c, COMM_ALL_REDUCE, k, x, lengths[k]);
     }
@@ -145,7 +145,7 @@ TEST(many_in_flight_with_delays_are_not_confused)
         for (int k = 0; k < FLIGHT; k++) {
             n[k] = 390001 + 1009 * k;
             x[k] = contribution(repeat * FLIGHT + (uint64_t)k, comm_rank(c), n[k]);
-            comm_start_op(r[k], (enum comm_op)(k % OPS), x[k], n[k], k);
+            comm_start_op(r[k], (enum comm_op)(k % OPS), x[k], DTYPE_F32, n[k], k);
             usleep((useconds_t)(3000 * rng_uniform(mine, repeat * 100 + (uint64_t)k)));
         }
         /* every rank asks in another order, and waits for what is left in another one */
@@ -347,7 +347,7 @@ TEST(payload_is_counted)
     const uint64_t want = n / (others + 1) * others * sizeof(float);
     for (int op = 0; op < OPS; op++) {
         const uint64_t before = comm_stats(c).bytes_sent;
-        comm_start_op(r, (enum comm_op)op, x, (int64_t)n, 0);
+        comm_start_op(r, (enum comm_op)op, x, DTYPE_F32, (int64_t)n, 0);
         comm_wait(r);
         const uint64_t factor = op == COMM_ALL_REDUCE ? 2 : 1;
         assert_int_equal(comm_stats(c).bytes_sent - before, factor * want);

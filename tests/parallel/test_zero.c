@@ -8,6 +8,7 @@
 struct setup {
     struct dp *dp;
     struct zero *zero;
+    struct device *device;
     int64_t n_used, n; /* n: with padding */
     float *params;
     size_t state_bytes;
@@ -19,10 +20,11 @@ static struct setup make(int64_t n_used, int64_t bucket, int stage)
     struct setup s = {.n_used = n_used, .n = dp_padded_elements(n_used, comm_size(c))};
     s.params = randn_1d(5, s.n).data;
 
+    ASSERT_OK(device_open(&s.device, "cpu", 0));
     struct arena measure = arena_measure();
     ASSERT_OK(dp_create(&s.dp, c, s.n, bucket, zero_reduction(stage), &measure));
     const size_t dp_bytes = measure.peak_bytes;
-    ASSERT_OK(zero_create(&s.zero, s.dp, NULL, n_used, &measure));
+    ASSERT_OK(zero_create(&s.zero, s.dp, s.device, NULL, DTYPE_F32, n_used, &measure));
     for (int64_t i = 0; i < zero_n_ranges(s.zero); i++) {
         assert_null(zero_range(s.zero, i).exp_avg);
         assert_null(zero_range(s.zero, i).master);
@@ -36,7 +38,7 @@ static struct setup make(int64_t n_used, int64_t bucket, int stage)
     memset(memory, 0x5a, measure.peak_bytes); /* dirty: moments must be zeroed */
     struct arena real = arena_over(memory, measure.peak_bytes);
     ASSERT_OK(dp_create(&s.dp, c, s.n, bucket, zero_reduction(stage), &real));
-    ASSERT_OK(zero_create(&s.zero, s.dp, s.params, n_used, &real));
+    ASSERT_OK(zero_create(&s.zero, s.dp, s.device, s.params, DTYPE_F32, n_used, &real));
     assert_int_equal(real.peak_bytes, measure.peak_bytes);
     return s;
 }
@@ -45,6 +47,7 @@ static void release(struct setup *s)
 {
     zero_destroy(&s->zero);
     dp_destroy(&s->dp);
+    device_close(&s->device);
 }
 
 TEST(stage_0_updates_everything_and_stage_1_what_it_owns)
@@ -176,7 +179,9 @@ static float *train(int64_t bucket, int stage, int64_t *n)
             const struct zero_range r = zero_range(s.zero, i);
             update(&r, grads);
         }
-        dp_gather(s.dp, s.params);
+        dp_gather_begin(s.dp, s.params, DTYPE_F32);
+        dp_gather_ready(s.dp, s.n);
+        dp_gather_finish(s.dp);
     }
     *n = s.n;
     release(&s);

@@ -1,0 +1,138 @@
+/* Waiting for other ranks, with an end.
+ *
+ * A rank whose wait has taken too long cannot know by itself who is to blame: in a collective
+ * everybody waits for everybody.  So it tells all ranks of the job what it waits for, and every
+ * rank that is waiting too answers in kind, whichever comm it waits on.  Ranks that give no answer
+ * within GRACE_SECONDS are named: they hang, are dead, or are busy with something else.  The
+ * lowest rank that waits speaks for all and ends the job. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "core/clock.h"
+#include "core/log.h"
+#include "parallel/comm/comm_mpi_impl.h"
+
+static const double LOOK_SECONDS = 0.02;  /* between looks for words of others */
+static const double GRACE_SECONDS = 1;    /* time to answer */
+static const double SPEAKER_SECONDS = 10; /* time for the speaker to end the job */
+
+enum { TAG_WORD, NAMED_MAX = 8 };
+
+struct word {
+    char waits_in[96];
+    double seconds;
+};
+
+struct comm_wait comm_wait_begin(const struct comm *c, const char *operation, int64_t n)
+{
+    struct comm_wait w = {.c = c, .operation = operation, .n = n};
+    if (c->timeout_seconds > 0) {
+        w.start = clock_seconds();
+        w.next_look = w.start + LOOK_SECONDS;
+    }
+    return w;
+}
+
+static void nap(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+}
+
+/* Take in what others have said; words[rank].waits_in stays empty for the silent. */
+static void listen(const struct comm *world, struct word *words)
+{
+    for (;;) {
+        int there = 0;
+        MPI_Status status;
+        if (MPI_Iprobe(MPI_ANY_SOURCE, TAG_WORD, world->mpi->words, &there, &status) ||
+            !there)
+            return;
+        if (MPI_Recv(&words[status.MPI_SOURCE], sizeof *words, MPI_BYTE,
+                     status.MPI_SOURCE, TAG_WORD, world->mpi->words, MPI_STATUS_IGNORE))
+            return;
+    }
+}
+
+static int n_silent(const struct comm *world, const struct word *words)
+{
+    int n = 0;
+    for (int rank = 0; rank < world->size; rank++) n += !words[rank].waits_in[0];
+    return n;
+}
+
+/* "no answer from rank 2; rank 0 waits in barrier (5.0 s), ..." */
+static void describe(const struct comm *world, const struct word *words, char *text,
+                     size_t bytes)
+{
+    size_t at = 0;
+    const int silent = n_silent(world, words);
+    if (!silent) at += (size_t)snprintf(text, bytes, "every rank waits");
+    for (int rank = 0, named = 0; rank < world->size && at < bytes; rank++) {
+        if (words[rank].waits_in[0] || named > NAMED_MAX) continue;
+        if (named++ == NAMED_MAX)
+            at += (size_t)snprintf(text + at, bytes - at, " and %d more",
+                                   silent - NAMED_MAX);
+        else
+            at += (size_t)snprintf(text + at, bytes - at, "%s %d",
+                                   named == 1 ? "no answer from rank" : ",", rank);
+    }
+    for (int rank = 0, named = 0; rank < world->size && at < bytes; rank++) {
+        if (!words[rank].waits_in[0] || named++ >= NAMED_MAX) continue;
+        at += (size_t)snprintf(text + at, bytes - at, "%s rank %d waits in %s (%.1f s)",
+                               named == 1 ? ";" : ",", rank, words[rank].waits_in,
+                               words[rank].seconds);
+    }
+}
+
+static _Noreturn void give_up(const struct comm_wait *w)
+{
+    const struct comm *world = w->c->world;
+    struct word *words = calloc((size_t)world->size, sizeof *words);
+    struct word *mine = words ? &words[world->rank] : NULL;
+    if (!mine) die("%s took too long", w->operation);
+    snprintf(mine->waits_in, sizeof mine->waits_in, w->n > 0 ? "%s of %lld" : "%s",
+             w->operation, (long long)w->n);
+    mine->seconds = clock_seconds() - w->start;
+    const struct word said = *mine;
+    for (int rank = 0; rank < world->size; rank++) {
+        MPI_Request never_asked; /* the job ends here */
+        if (rank != world->rank)
+            MPI_Isend(&said, sizeof said, MPI_BYTE, rank, TAG_WORD, world->mpi->words,
+                      &never_asked);
+    }
+    const double start = clock_seconds();
+    while (n_silent(world, words) && clock_seconds() - start < GRACE_SECONDS) {
+        listen(world, words);
+        nap();
+    }
+    int speaker = 0;
+    while (!words[speaker].waits_in[0]) speaker++;
+    while (speaker != world->rank && clock_seconds() - start < SPEAKER_SECONDS) {
+        listen(world, words); /* MPI moves on only inside its calls */
+        nap();
+    }
+    double longest = 0;
+    for (int rank = 0; rank < world->size; rank++)
+        if (words[rank].seconds > longest) longest = words[rank].seconds;
+    char text[1500];
+    describe(world, words, text, sizeof text);
+    die("waited %.1f s for other ranks (the limit is %g): %s", longest,
+        w->c->timeout_seconds, text);
+}
+
+void comm_wait_more(struct comm_wait *w)
+{
+    const double limit = w->c->timeout_seconds;
+    if (limit <= 0) return;
+    const double now = clock_seconds();
+    if (now < w->next_look) return;
+    w->next_look = now + LOOK_SECONDS;
+    int somebody_gave_up = 0;
+    if (MPI_Iprobe(MPI_ANY_SOURCE, TAG_WORD, w->c->world->mpi->words, &somebody_gave_up,
+                   MPI_STATUS_IGNORE) == MPI_SUCCESS &&
+        somebody_gave_up)
+        give_up(w);
+    if (now - w->start > limit) give_up(w);
+}
