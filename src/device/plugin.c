@@ -4,11 +4,11 @@
  *   1. The driver, libcuda.so.1.  Without it nothing else is touched.
  *   2. libyoke_cuda.so, in the folder of the program, in ../lib/yoke or in ../lib beside it.
  *      $YOKE_CUDA_PLUGIN names another file, which need not want a driver.
- *   3. If the loader does not find a library that the plug-in needs, each of them is opened by its
- *      absolute path, first hit in $YOKE_CUDA_LIBDIRS, $CUDA_HOME, /usr/local/cuda* and the
- *      Python packages that PyTorch brings its CUDA in; then the plug-in again, whose needs are
- *      now met by name.  No LD_LIBRARY_PATH is wanted for that.
- * Nothing is loaded from a folder that may hold another CUDA generation: the names carry it. */
+ *   3. A library that the plug-in needs and the loader does not find is opened by its absolute
+ *      path, first hit in $YOKE_CUDA_LIBDIRS, $CUDA_HOME, /usr/local/cuda* and the Python packages
+ *      that PyTorch brings its CUDA in; then the plug-in again, whose need is now met by name, until
+ *      nothing is missing.  No LD_LIBRARY_PATH is wanted for that, and names carry the generation
+ *      of CUDA, so that no folder can give a wrong one. */
 #include "device/plugin.h"
 
 #include <dlfcn.h>
@@ -26,11 +26,12 @@
 static const char driver_name[] = "libcuda.so.1";
 static const char plugin_name[] = "libyoke_cuda.so";
 
-/* In the order in which one needs the other. */
-static const char *const libraries[] = {"libnvrtc.so.13", "libcublasLt.so.13",
-                                        "libcublas.so.13", "libnccl.so.2",
-                                        "libcudnn.so.9"};
-enum { N_LIBRARIES = sizeof libraries / sizeof *libraries, TEXT_BYTES = 1024 };
+/* What the report of loaded libraries names, by the beginning of the file's name. */
+static const char *const prefixes[] = {"libcuda.so", "libyoke_cuda", "libcudart.so",
+                                       "libcublas",  "libcudnn.so",  "libnccl.so",
+                                       "libnvrtc.so"};
+
+enum { TEXT_BYTES = 1024, MAX_MISSING = 16 };
 
 static void *plugin; /* open for the life of the process */
 
@@ -199,31 +200,27 @@ static bool names_missing_library(const char *error, const char *path, char *nam
 
 static status_t load_plugin(void **handle, const char *path)
 {
-    char error[TEXT_BYTES] = "", missing[256], looked[TEXT_BYTES];
-    char refused[TEXT_BYTES] = "";
-    *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (*handle) return STATUS_OK;
-    add(error, "%s", dlerror());
-    if (names_missing_library(error, path, missing, sizeof missing)) {
-        for (int i = 0; i < N_LIBRARIES; i++) preload(libraries[i], refused);
+    char error[TEXT_BYTES], missing[256], looked[TEXT_BYTES], refused[TEXT_BYTES] = "";
+    for (int i = 0; i < MAX_MISSING; i++) {
         *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
         if (*handle) return STATUS_OK;
         error[0] = '\0';
         add(error, "%s", dlerror());
+        if (!names_missing_library(error, path, missing, sizeof missing))
+            return status_set(
+                STATUS_DEVICE,
+                "cuda: the plug-in does not load: %s: install the one that was "
+                "built with this program",
+                error);
+        if (!preload(missing, refused)) break;
     }
-    if (!names_missing_library(error, path, missing, sizeof missing))
-        return status_set(
-            STATUS_DEVICE,
-            "cuda: the plug-in does not load: %s: install the one that was built "
-            "with this program",
-            error);
     describe_places(looked);
     return status_set(
         STATUS_DEVICE,
         "cuda: %s, which %s needs, was not found; looked in the loader's own "
-        "places, %s: install CUDA 13 or a PyTorch built for it, or put its "
-        "folder into YOKE_CUDA_LIBDIRS",
-        missing, path, looked);
+        "places, %s%s: install the CUDA it was built for, or a PyTorch that brings "
+        "it, or put its folder into YOKE_CUDA_LIBDIRS",
+        missing, path, looked, refused);
 }
 
 /* Is it a plug-in, and of this very version?  The tables have no version of their own. */
@@ -251,8 +248,7 @@ status_t plugin_open(const struct device_ops **ops)
         void *handle;
         const char *given = variable("YOKE_CUDA_PLUGIN");
         if (given) {
-            snprintf(path, sizeof path, "%s", given);
-            if (access(path, R_OK) != 0)
+            if (!realpath(given, path) || access(path, R_OK) != 0)
                 return status_set(STATUS_DEVICE,
                                   "cuda: YOKE_CUDA_PLUGIN is %s, which cannot be read",
                                   path);
@@ -279,24 +275,26 @@ const void *plugin_symbol(const char *name)
 
 /* ---- what was loaded ---------------------------------------------------------------------- */
 
-static const char *file_of(void *handle)
+struct listing {
+    struct plugin_library *out;
+    int n, max;
+};
+
+static int list_library(struct dl_phdr_info *info, size_t bytes, void *context)
 {
-    struct link_map *map = NULL;
-    return dlinfo(handle, RTLD_DI_LINKMAP, &map) == 0 && map->l_name[0] ? map->l_name
-                                                                        : "?";
+    struct listing *l = context;
+    (void)bytes;
+    const char *slash = strrchr(info->dlpi_name, '/');
+    const char *name = slash ? slash + 1 : info->dlpi_name;
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes && l->n < l->max; i++)
+        if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0)
+            l->out[l->n++] = (struct plugin_library){name, info->dlpi_name};
+    return 0;
 }
 
 int plugin_libraries(struct plugin_library *out, int max)
 {
-    int n = 0;
-    void *driver = dlopen(driver_name, RTLD_LAZY | RTLD_NOLOAD);
-    if (driver && n < max)
-        out[n++] = (struct plugin_library){driver_name, file_of(driver)};
-    if (plugin && n < max)
-        out[n++] = (struct plugin_library){plugin_name, file_of(plugin)};
-    for (int i = 0; i < N_LIBRARIES && n < max; i++) {
-        void *handle = dlopen(libraries[i], RTLD_LAZY | RTLD_NOLOAD);
-        if (handle) out[n++] = (struct plugin_library){libraries[i], file_of(handle)};
-    }
-    return n;
+    struct listing l = {out, 0, max};
+    dl_iterate_phdr(list_library, &l);
+    return l.n;
 }
