@@ -48,6 +48,9 @@ enum comm_transport {
  * Collective on world, before comm_create; agreed.  STATUS_COMM. */
 MUST_USE status_t comm_use_device(struct comm *world, struct device *dev,
                                   enum comm_transport t, const char **why);
+/* Undo it, before dev is closed: large vectors are in host memory again.  Comms made of `world`
+ * since must be destroyed before.  Local. */
+void comm_leave_device(struct comm *world);
 const char *comm_transport_name(const struct comm *c); /* "mpi", "mpi, staged", "nccl" */
 
 /* A wait for other ranks that takes longer dies, naming the operation (0: never; the default).

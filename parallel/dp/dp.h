@@ -84,5 +84,7 @@ void dp_gather_finish(struct dp *dp);
 int64_t dp_n_owned(const struct dp *dp);
 void dp_owned(const struct dp *dp, int64_t i, int64_t *start, int64_t *count);
 
+/* Page-locked host memory that its requests take of the comm's device. */
+size_t dp_host_bytes(const struct dp *dp);
 int64_t dp_n_elements(const struct dp *dp);
 enum comm_op dp_op(const struct dp *dp);

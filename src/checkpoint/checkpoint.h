@@ -50,6 +50,9 @@ struct checkpoint_meta {
     /* since the last line of metrics.jsonl, so that the next one is as if nothing had stopped */
     double log_loss_sum;
     int64_t log_targets;
+    /* fp16: the loss scale and the steps since it last changed; 0 in other precisions */
+    double loss_scale;
+    int64_t loss_scale_steps;
     uint64_t seed;
     char *config;   /* resolved YAML text */
     char *versions; /* JSON object: yoke, libraries, compiler, hosts */

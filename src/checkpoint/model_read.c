@@ -190,6 +190,8 @@ static status_t read_meta(hid_t file, const char *path, struct checkpoint *c)
     TRY(read_i64(file, path, "skipped_steps", &m->skipped_steps));
     TRY(read_i64(file, path, "log_targets", &m->log_targets));
     TRY(h5_read_f64(file, path, "log_loss_sum", STATUS_CHECKPOINT, &m->log_loss_sum));
+    TRY(h5_read_f64(file, path, "loss_scale", STATUS_CHECKPOINT, &m->loss_scale));
+    TRY(read_i64(file, path, "loss_scale_steps", &m->loss_scale_steps));
     TRY(h5_read_u64(file, path, "seed", STATUS_CHECKPOINT, &m->seed));
     TRY(h5_read_str(file, path, "config", STATUS_CHECKPOINT, &m->config));
     TRY(h5_read_str(file, path, "versions", STATUS_CHECKPOINT, &m->versions));

@@ -183,6 +183,8 @@ static status_t write_meta(hid_t file, const struct ckpt_index *x,
     TRY(h5_write_u64(file, "skipped_steps", (uint64_t)m->skipped_steps));
     TRY(h5_write_u64(file, "log_targets", (uint64_t)m->log_targets));
     TRY(h5_write_f64(file, "log_loss_sum", m->log_loss_sum));
+    TRY(h5_write_f64(file, "loss_scale", m->loss_scale));
+    TRY(h5_write_u64(file, "loss_scale_steps", (uint64_t)m->loss_scale_steps));
     TRY(h5_write_u64(file, "seed", m->seed));
     TRY(h5_write_str(file, "config", m->config ? m->config : ""));
     TRY(h5_write_str(file, "versions", m->versions ? m->versions : "{}"));

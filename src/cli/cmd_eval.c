@@ -11,9 +11,11 @@
 #include "train/evaluate.h"
 #include "train/inference.h"
 #include "train/launch.h"
+#include "train/place.h"
 
 static const char help[] =
-    "usage: yoke eval PATH [--data FILE] [--sequences N] [--batch N] [--threads N]\n\n"
+    "usage: yoke eval PATH [--data FILE] [--sequences N] [--batch N] [--threads N]\n"
+    "                 [--device auto|cpu|cuda]\n\n"
     "Loss (nats a token), perplexity and bits per byte of a checkpoint, and the unigram "
     "entropy\n"
     "of the same text.  PATH is a checkpoint or a run folder (its newest checkpoint).  "
@@ -27,6 +29,7 @@ static const char help[] =
 struct arguments {
     const char *path, *data;
     int64_t sequences, batch, threads;
+    int device;
 };
 
 static int parse(int argc, char **argv, struct arguments *a, int *exit_code)
@@ -35,6 +38,7 @@ static int parse(int argc, char **argv, struct arguments *a, int *exit_code)
                                             {"sequences", required_argument, NULL, 'n'},
                                             {"batch", required_argument, NULL, 'b'},
                                             {"threads", required_argument, NULL, 't'},
+                                            {"device", required_argument, NULL, 'D'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
     *a = (struct arguments){.batch = 8};
@@ -50,6 +54,7 @@ static int parse(int argc, char **argv, struct arguments *a, int *exit_code)
         if (c == 'd') a->data = optarg;
         if (c == 'n') st = option_int("--sequences", optarg, 0, INT64_MAX, &a->sequences);
         if (c == 'b') st = option_int("--batch", optarg, 1, 1 << 20, &a->batch);
+        if (c == 'D') st = place_parse(optarg, &a->device);
         if (c == 't') st = option_int("--threads", optarg, 1, 4096, &a->threads);
     }
     if (st != STATUS_OK) return *exit_code = cli_exit_early(st), 1;
@@ -127,9 +132,14 @@ static status_t run(struct comm *world, const struct arguments *a)
     int64_t *histogram = NULL;
     int threads = 0;
     status_t st = launch_check(world, a->path, (int)a->threads, &threads);
+    int local_rank = 0;
+    if (st == STATUS_OK) st = place_local_rank(&local_rank, world);
     if (st != STATUS_OK) return st;
-    const struct inference_options io = {
-        .path = a->path, .n_threads = threads, .max_B = a->batch};
+    const struct inference_options io = {.path = a->path,
+                                         .device = a->device,
+                                         .local_rank = local_rank,
+                                         .n_threads = threads,
+                                         .max_B = a->batch};
     st = inference_open(&i, &io);
     if (st == STATUS_OK) st = load_token_bytes(&i, &token_bytes);
     if (st == STATUS_OK) st = open_data(&sampler, &i, a);

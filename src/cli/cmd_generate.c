@@ -11,11 +11,13 @@
 #include "data/tokenizer.h"
 #include "model/sample.h"
 #include "train/inference.h"
+#include "train/place.h"
 
 static const char help[] =
     "usage: yoke generate PATH [--prompt TEXT] [--tokens N] [--temperature X] [--top-k "
     "K]\n"
-    "                     [--top-p P] [--seed N] [--tokenizer FILE] [--threads N]\n\n"
+    "                     [--top-p P] [--seed N] [--tokenizer FILE] [--threads N]\n"
+    "                     [--device auto|cpu|cuda]\n\n"
     "Continue a text with a trained model.  PATH is a checkpoint or a run folder.\n\n"
     "  --prompt TEXT     where to start (default: a new document)\n"
     "  --tokens N        how many tokens to make at most (default 100)\n"
@@ -28,6 +30,7 @@ static const char help[] =
 struct arguments {
     const char *path, *prompt, *tokenizer;
     int64_t tokens, seed, threads;
+    int device;
     struct sample_options sample;
 };
 
@@ -46,6 +49,8 @@ static status_t parse_option(struct arguments *a, int c)
         return option_int("--seed", optarg, 0, INT64_MAX, &a->seed);
     case 'k':
         return option_int("--top-k", optarg, 0, INT32_MAX, &a->sample.top_k);
+    case 'd':
+        return place_parse(optarg, &a->device);
     case 'j':
         return option_int("--threads", optarg, 1, 4096, &a->threads);
     case 't':
@@ -65,6 +70,7 @@ static int parse(int argc, char **argv, struct arguments *a, int *exit_code)
                                             {"seed", required_argument, NULL, 's'},
                                             {"tokenizer", required_argument, NULL, 'f'},
                                             {"threads", required_argument, NULL, 'j'},
+                                            {"device", required_argument, NULL, 'd'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
     *a = (struct arguments){.prompt = "",
@@ -132,7 +138,6 @@ static status_t generate(struct inference *i, const struct tokenizer *t,
     const int64_t V = i->config.arch.vocab_size;
     float *logits = malloc((size_t)V * sizeof *logits);
     int32_t *order = malloc((size_t)V * sizeof *order);
-    struct tensor out = tensor_2d(logits, DTYPE_F32, 1, V);
     status_t st = STATUS_OK;
     if (!logits || !order) {
         st = status_set(STATUS_NOMEM, "no memory for %jd logits", (intmax_t)V);
@@ -140,7 +145,7 @@ static status_t generate(struct inference *i, const struct tokenizer *t,
     }
     fputs(a->prompt, stdout);
     for (int64_t n = 0; n < prompt->n; n++)
-        model_decode(i->decoder, &prompt->ids[n], &out);
+        model_decode(i->decoder, &prompt->ids[n], logits);
     for (int64_t n = 0; n < a->tokens; n++) {
         const int32_t id = sample_token(logits, V, &a->sample, (uint64_t)n, order);
         size_t bytes = 0;
@@ -150,7 +155,7 @@ static status_t generate(struct inference *i, const struct tokenizer *t,
             fwrite(text, 1, bytes, stdout);
             fflush(stdout);
         }
-        if (n + 1 < a->tokens) model_decode(i->decoder, &id, &out);
+        if (n + 1 < a->tokens) model_decode(i->decoder, &id, logits);
     }
     putchar('\n');
 out:
@@ -164,8 +169,11 @@ static status_t run(const struct arguments *a)
     struct inference i = {0};
     struct tokenizer *t = NULL;
     struct token_list prompt = {0};
-    const struct inference_options o = {
-        .path = a->path, .n_threads = (int)a->threads, .max_B = 1, .decode = true};
+    const struct inference_options o = {.path = a->path,
+                                        .device = a->device,
+                                        .n_threads = (int)a->threads,
+                                        .max_B = 1,
+                                        .decode = true};
     status_t st = inference_open(&i, &o);
     if (st == STATUS_OK) st = open_tokenizer(&t, &i, a);
     if (st == STATUS_OK) st = encode_prompt(t, a->prompt, &prompt);

@@ -5,16 +5,17 @@
 #include "cli/cli.h"
 #include "cli/options.h"
 #include "train/signals.h"
-#include "train/signals.h"
 #include "train/train.h"
 
 static const char help[] =
-    "usage: yoke train CONFIG [--set KEY=VALUE]... [--resume auto|never|PATH]\n\n"
+    "usage: yoke train CONFIG [--set KEY=VALUE]... [--resume auto|never|PATH]\n"
+    "                  [--device auto|cpu|cuda]\n\n"
     "Train a model.  Start one process a rank, for example\n"
     "  mpirun -n 2 --bind-to none yoke train run.yaml\n"
     "  srun yoke train run.yaml\n\n"
     "  --set KEY=VALUE   override a key of the configuration, e.g. --set optim.lr=1e-3\n"
-    "  --resume WHAT     the same as --set checkpoint.resume=WHAT\n\n"
+    "  --resume WHAT     the same as --set checkpoint.resume=WHAT\n"
+    "  --device NAME     the same as --set train.device=NAME\n\n"
     "SIGTERM, SIGINT and SIGUSR1 finish the step, save and leave with exit code 85; "
     "mpirun\n"
     "passes on SIGUSR1 alone.  Keys: yoke config --reference.\n";
@@ -25,7 +26,7 @@ struct arguments {
     const char *config;
     const char *overrides[MAX_OVERRIDES];
     int n_overrides;
-    char resume[4200];
+    char resume[4200], device[256];
 };
 
 /* 0: go on; else leave with *exit_code. */
@@ -33,6 +34,7 @@ static int parse(int argc, char **argv, struct arguments *a, int *exit_code)
 {
     static const struct option options[] = {{"set", required_argument, NULL, 's'},
                                             {"resume", required_argument, NULL, 'r'},
+                                            {"device", required_argument, NULL, 'd'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
     *exit_code = 0;
@@ -49,6 +51,10 @@ static int parse(int argc, char **argv, struct arguments *a, int *exit_code)
         if (c == 'r') {
             snprintf(a->resume, sizeof a->resume, "checkpoint.resume=%s", optarg);
             override = a->resume;
+        }
+        if (c == 'd') {
+            snprintf(a->device, sizeof a->device, "train.device=%s", optarg);
+            override = a->device;
         }
         a->overrides[a->n_overrides++] = override;
     }

@@ -35,6 +35,7 @@ static status_t run(struct evaluation *e, struct nn_loss *loss,
                     int64_t end)
 {
     struct batch b;
+    inputs_clear_sums(o->inputs);
     int32_t *memory = batch_memory(&b, o->micro_batch, o->T);
     if (!memory) return status_set(STATUS_NOMEM, "no memory for a batch to evaluate");
     status_t st = STATUS_OK;
@@ -46,10 +47,11 @@ static status_t run(struct evaluation *e, struct nn_loss *loss,
             if (st != STATUS_OK) goto out;
         }
         const struct model_input in = inputs_load(o->inputs, &b);
-        model_loss(m, &in, loss, NULL);
+        model_loss(m, &in, &o->inputs->sums->loss, NULL);
         count_targets(e, o, &b);
     }
 out:
+    *loss = inputs_read_sums(o->inputs).loss; /* waits, so the batch may go */
     free(memory);
     return st;
 }

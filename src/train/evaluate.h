@@ -10,7 +10,7 @@ struct evaluate_options {
     const struct sampler *sampler; /* windows in file order */
     int64_t sequences;             /* how many windows; 0: all of them */
     int64_t micro_batch, T;
-    const struct inputs *inputs; /* room for one micro-batch */
+    struct inputs *inputs; /* room for one micro-batch */
     const int32_t
         *token_bytes;   /* [vocab_size] bytes a token stands for; NULL: not counted */
     int64_t *histogram; /* [vocab_size] of targets, assigned; NULL: not wanted */

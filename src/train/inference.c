@@ -3,9 +3,11 @@
 #include <jansson.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/file.h"
+#include "train/place.h"
 
 static status_t open_checkpoint(struct inference *i, const char *path)
 {
@@ -24,21 +26,50 @@ static status_t open_checkpoint(struct inference *i, const char *path)
     return checkpoint_open(&i->checkpoint, latest);
 }
 
-static status_t load_weights(struct inference *i)
+/* A GPU in the precision that it trains in, or the CPU. */
+static status_t open_device(struct inference *i, const struct inference_options *o)
+{
+    int count = 0;
+    const status_t found =
+        o->device == CONFIG_DEVICE_CPU ? STATUS_DEVICE : device_count("cuda", &count);
+    if (o->device == CONFIG_DEVICE_CUDA) TRY(found);
+    if (found == STATUS_OK)
+        TRY(device_open(&i->device, "cuda", o->local_rank % count));
+    else
+        TRY(device_open(&i->device, "cpu", 0));
+    return place_precision(&i->dtype, i->device, CONFIG_PRECISION_AUTO);
+}
+
+static status_t load_weights(struct inference *i, const struct inference_options *o)
 {
     const struct checkpoint_meta *meta = checkpoint_meta(i->checkpoint);
     TRY(config_parse(&i->config, checkpoint_path(i->checkpoint), meta->config,
                      strlen(meta->config), NULL, 0));
     TRY(param_table_init(&i->params, &i->config.arch));
     TRY(checkpoint_match(i->checkpoint, &i->params));
-    TRY(device_open(&i->device, "cpu"));
-    i->weight_bytes = (size_t)i->params.n_elements * sizeof *i->weights;
-    void *memory = NULL;
-    TRY(device_alloc(i->device, i->weight_bytes, "weights", &memory));
-    i->weights = memory;
-    const struct checkpoint_range all = {.count = i->params.n_elements,
-                                         .master = i->weights};
-    return checkpoint_read(i->checkpoint, &i->params, &all, 1);
+    TRY(open_device(i, o));
+    i->weight_bytes = (size_t)i->params.n_elements * dtype_bytes(i->dtype);
+    TRY(device_alloc(i->device, i->weight_bytes, "weights", &i->weights));
+    struct checkpoint_range all = {.count = i->params.n_elements, .master = i->weights};
+    if (device_is_host(i->device))
+        return checkpoint_read(i->checkpoint, &i->params, &all, 1);
+
+    const size_t bytes = (size_t)i->params.n_elements * sizeof(float);
+    float *master = malloc(bytes);
+    void *rounded = malloc(i->weight_bytes);
+    status_t st =
+        master && rounded
+            ? STATUS_OK
+            : status_set(STATUS_NOMEM, "no memory for %zu bytes of weights", bytes);
+    all.master = master;
+    if (st == STATUS_OK) st = checkpoint_read(i->checkpoint, &i->params, &all, 1);
+    if (st == STATUS_OK) {
+        dtype_convert(rounded, i->dtype, master, DTYPE_F32, all.count);
+        device_copy_in(i->device, i->weights, rounded, i->weight_bytes);
+    }
+    free(rounded);
+    free(master);
+    return st;
 }
 
 /* Run once on nothing to learn the sizes, then for real. */
@@ -50,14 +81,12 @@ static status_t measure(struct inference *i, const struct inference_options *o,
     struct model *m = NULL;
     struct model_decoder *d = NULL;
     struct arena arena = arena_measure();
-    struct tensor logits =
-        tensor_2d(NULL, DTYPE_F32, o->max_B, i->config.arch.vocab_size);
     status_t st = nn_create_measuring(&nn, i->device, o->n_threads);
     if (st == STATUS_OK) st = model_create(&m, mo, nn, NULL, NULL, &arena);
     if (st == STATUS_OK)
         st = model_decoder_create(&d, m, o->max_B, i->config.arch.max_positions);
     if (st == STATUS_OK) {
-        model_decode(d, NULL, &logits);
+        model_decode(d, NULL, NULL);
         *needs = (struct model_needs){.activation_bytes = arena.peak_bytes,
                                       .scratch_bytes = nn_scratch_peak_bytes(nn)};
     }
@@ -72,16 +101,17 @@ static status_t make_model(struct inference *i, const struct inference_options *
     const struct model_options mo = {.arch = &i->config.arch,
                                      .params = &i->params,
                                      .max_B = o->max_B,
-                                     .T = i->config.sequence_length};
+                                     .T = i->config.sequence_length,
+                                     .dtype = i->dtype};
     struct model_needs needs;
     TRY(measure(i, o, &mo, &needs));
     struct arena sizes = arena_measure();
     arena_alloc(&sizes, needs.activation_bytes);
-    inputs_take(&sizes, i->device, mo.max_B, mo.T);
+    TRY(inputs_init(&i->inputs, &sizes, i->device, mo.max_B, mo.T));
     void *memory = NULL;
     TRY(device_alloc(i->device, sizes.peak_bytes, "activations", &memory));
     i->arena = arena_over(memory, sizes.peak_bytes);
-    i->inputs = inputs_take(&i->arena, i->device, mo.max_B, mo.T);
+    TRY(inputs_init(&i->inputs, &i->arena, i->device, mo.max_B, mo.T));
     TRY(nn_create(&i->nn, i->device, o->n_threads, needs.scratch_bytes));
     TRY(model_create(&i->model, &mo, i->nn, i->weights, NULL, &i->arena));
     if (!o->decode) return STATUS_OK;
@@ -93,7 +123,7 @@ status_t inference_open(struct inference *i, const struct inference_options *o)
 {
     *i = (struct inference){0};
     TRY(open_checkpoint(i, o->path));
-    TRY(load_weights(i));
+    TRY(load_weights(i, o));
     return make_model(i, o);
 }
 
@@ -103,6 +133,7 @@ void inference_release(struct inference *i)
     model_decoder_destroy(&i->decoder);
     model_destroy(&i->model);
     nn_destroy(&i->nn);
+    inputs_release(&i->inputs);
     if (i->device) {
         device_free(i->device, &weights, i->weight_bytes);
         device_free(i->device, &activations, i->arena.capacity_bytes);

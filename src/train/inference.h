@@ -9,6 +9,8 @@
 
 struct inference_options {
     const char *path; /* a checkpoint, or a run folder: its newest one */
+    int device;       /* enum config_device; AUTO: cuda if there is one */
+    int local_rank;   /* place_local_rank: among ranks of this host */
     int n_threads;
     int64_t max_B; /* sequences at a time */
     bool
@@ -25,7 +27,8 @@ struct inference {
     struct model *model;
     struct model_decoder *decoder; /* NULL unless decode */
     struct inputs inputs;
-    float *weights;
+    enum dtype dtype; /* of weights and activations */
+    void *weights;
     struct arena arena;
     size_t weight_bytes;
 };

@@ -1,4 +1,7 @@
-/* inputs - device room for one micro-batch, filled from a host batch. */
+/* inputs - device room for one micro-batch and its loss, filled from a host batch.
+ *
+ * Where device memory is the host's, the batch is used as it lies.  Otherwise it goes through one
+ * of two page-locked buffers, so that the host fills one while the device reads the other. */
 #pragma once
 
 #include "config/config.h"
@@ -7,17 +10,39 @@
 #include "device/device.h"
 #include "model/model.h"
 
-struct inputs {
-    struct device *device;
-    int32_t *tokens, *targets, *positions, *doc_start; /* [max_B * T], device memory */
+enum { INPUTS_BUFFERS = 2 };
+
+/* What forward and backward of a step add up, in device memory. */
+struct input_sums {
+    struct nn_loss loss;
+    double squares; /* of the gradient's elements this rank owns */
 };
 
-/* Room for max_B sequences of T tokens, from `arena`, which may measure. */
-struct inputs inputs_take(struct arena *arena, struct device *dev, int64_t max_B,
-                          int64_t T);
+struct inputs {
+    struct device *device;
+    struct input_sums *sums;
+    int32_t *arrays; /* [4, max_B * T]: tokens, targets, positions, doc_start; or NULL */
+    int64_t max_rows;
+    void *host[INPUTS_BUFFERS];
+    struct device_mark *passed[INPUTS_BUFFERS]; /* the device has read it */
+    int next;
+};
 
-/* Copy a batch in; the result points into `i`. */
-struct model_input inputs_load(const struct inputs *i, const struct batch *b);
+/* Room for max_B sequences of T tokens, from `arena`; while that measures, only sizes are
+ * counted.  STATUS_NOMEM; release it also after a failure. */
+MUST_USE status_t inputs_init(struct inputs *i, struct arena *arena, struct device *dev,
+                              int64_t max_B, int64_t T);
+void inputs_release(struct inputs *i);
+/* Page-locked host memory that inputs_init takes. */
+size_t inputs_host_bytes(const struct device *dev, int64_t max_B, int64_t T);
+
+/* The batch as the device's compute queue will see it; host memory that is passed on as it is
+ * must stay until that queue is empty. */
+struct model_input inputs_load(struct inputs *i, const struct batch *b);
+
+/* Sums to zero; their values, for which the host waits. */
+void inputs_clear_sums(struct inputs *i);
+struct input_sums inputs_read_sums(struct inputs *i);
 
 /* How closely to look at these token files when they are opened (data.verify): every byte of
  * small ones costs a moment; large ones are left to yoke inspect --verify. */

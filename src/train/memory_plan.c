@@ -11,14 +11,17 @@
 #include "parallel/dp/dp.h"
 #include "parallel/zero/zero.h"
 #include "train/inputs.h"
+#include "train/mirror.h"
 
 struct model_options memory_plan_model_options(const struct config *c,
-                                               const struct param_table *params)
+                                               const struct param_table *params,
+                                               enum dtype t)
 {
     return (struct model_options){.arch = &c->arch,
                                   .params = params,
                                   .max_B = c->micro_batch,
                                   .T = c->sequence_length,
+                                  .dtype = t,
                                   .recompute = c->recompute == CONFIG_RECOMPUTE_FULL
                                                    ? MODEL_RECOMPUTE_FULL
                                                    : MODEL_RECOMPUTE_NONE};
@@ -40,43 +43,50 @@ int64_t memory_plan_bucket_elements(const struct config *c)
     return (c->bucket_mb << 20) / (int64_t)sizeof(float);
 }
 
-/* Staging of the reductions and moments of the updated ranges: made on measuring arenas. */
-static status_t measure_state(struct memory_plan *p, const struct config *c,
-                              const struct param_table *params,
-                              struct comm *data_parallel)
+/* Staging of the reductions, and moments of the updated ranges: made on measuring arenas. */
+static status_t measure_state(struct memory_plan *p, const struct memory_plan_options *o)
 {
+    const struct config *c = o->config;
     struct arena staging = arena_measure(), moments = arena_measure();
     struct dp *dp = NULL;
     struct zero *zero = NULL;
-    status_t st =
-        dp_create(&dp, data_parallel, p->padded_elements, memory_plan_bucket_elements(c),
-                  zero_reduction((int)c->zero), &staging);
-    if (st == STATUS_OK) st = zero_create(&zero, dp, NULL, params->n_elements, &moments);
-    p->communication = staging.peak_bytes;
-    p->optimizer = moments.peak_bytes;
+    const int64_t bucket = memory_plan_bucket_elements(c);
+    status_t st = dp_create(&dp, o->data_parallel, p->padded_elements, bucket,
+                            zero_reduction((int)c->zero), &staging);
+    if (st == STATUS_OK)
+        st = zero_create(&zero, dp, o->device, NULL, o->dtype, o->params->n_elements,
+                         &moments);
+    if (st == STATUS_OK) {
+        p->communication = staging.peak_bytes;
+        p->optimizer = moments.peak_bytes;
+        p->mirror = mirror_host_bytes(o->device, zero);
+        p->staging += dp_host_bytes(dp);
+    }
     zero_destroy(&zero);
     dp_destroy(&dp);
     return st;
 }
 
-status_t memory_plan_make(struct memory_plan *p, const struct config *c,
-                          const struct param_table *params, struct device *dev,
-                          struct comm *data_parallel, int n_threads)
+status_t memory_plan_make(struct memory_plan *p, const struct memory_plan_options *o)
 {
-    const struct model_options mo = memory_plan_model_options(c, params);
-    const struct loader_options lo = memory_plan_loader_options(c, data_parallel);
+    const struct config *c = o->config;
+    const struct model_options mo = memory_plan_model_options(c, o->params, o->dtype);
+    const struct loader_options lo = memory_plan_loader_options(c, o->data_parallel);
     struct model_needs needs;
-    struct arena inputs = arena_measure();
+    struct arena arena = arena_measure();
+    struct inputs inputs;
     *p = (struct memory_plan){0};
-    p->padded_elements = dp_padded_elements(params->n_elements, comm_size(data_parallel));
-    p->weights = arena_align((size_t)p->padded_elements * sizeof(float));
-    p->gradients = p->weights;
-    TRY(measure_state(p, c, params, data_parallel));
-    TRY(model_measure(&mo, dev, n_threads, true, &needs));
-    inputs_take(&inputs, dev, mo.max_B, mo.T);
+    p->padded_elements =
+        dp_padded_elements(o->params->n_elements, comm_size(o->data_parallel));
+    p->weights = arena_align((size_t)p->padded_elements * dtype_bytes(o->dtype));
+    p->gradients = arena_align((size_t)p->padded_elements * sizeof(float));
+    TRY(measure_state(p, o));
+    TRY(model_measure(&mo, o->device, o->n_threads, true, &needs));
+    TRY(inputs_init(&inputs, &arena, o->device, mo.max_B, mo.T));
     p->activations = arena_align(needs.activation_bytes);
     p->scratch = arena_align(needs.scratch_bytes);
-    p->inputs = inputs.peak_bytes;
+    p->inputs = arena.peak_bytes;
+    p->staging += inputs_host_bytes(o->device, mo.max_B, mo.T);
     p->batches = loader_bytes(&lo);
     return STATUS_OK;
 }
@@ -87,9 +97,19 @@ size_t memory_plan_device_bytes(const struct memory_plan *p)
            p->inputs + p->scratch;
 }
 
+size_t memory_plan_pinned_bytes(const struct memory_plan *p)
+{
+    return p->staging + p->mirror;
+}
+
+static size_t host_bytes(const struct memory_plan *p)
+{
+    return p->batches + memory_plan_pinned_bytes(p);
+}
+
 size_t memory_plan_total_bytes(const struct memory_plan *p)
 {
-    return memory_plan_device_bytes(p) + p->batches;
+    return memory_plan_device_bytes(p) + host_bytes(p);
 }
 
 void memory_plan_print(const struct memory_plan *p, int n_ranks)
@@ -102,6 +122,7 @@ void memory_plan_print(const struct memory_plan *p, int n_ranks)
         {"optimizer", p->optimizer},     {"communication", p->communication},
         {"activations", p->activations}, {"inputs", p->inputs},
         {"scratch", p->scratch},         {"batches ahead", p->batches},
+        {"host staging", p->staging},    {"host mirror", p->mirror},
     };
     log_info("memory of a rank, bytes:");
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
@@ -139,36 +160,73 @@ static int64_t available_bytes(void)
     return free_bytes;
 }
 
-status_t memory_plan_check(const struct memory_plan *p, struct comm *world)
+struct memory_note {
+    char host[64], gpu[32]; /* gpu "": it computes in host memory */
+    size_t host_bytes, gpu_bytes;
+    int64_t gpu_free;
+};
+
+static struct memory_note note_of(const struct memory_plan *p, const struct device *dev)
 {
-    struct note {
-        char host[64];
-        size_t bytes;
-    } mine = {.bytes = memory_plan_total_bytes(p)};
-    gethostname(mine.host, sizeof mine.host - 1);
+    struct memory_note n = {.host_bytes = host_bytes(p)};
+    gethostname(n.host, sizeof n.host - 1);
+    if (device_is_host(dev)) {
+        n.host_bytes += memory_plan_device_bytes(p);
+        return n;
+    }
+    struct device_info info;
+    device_describe(dev, &info);
+    memcpy(n.gpu, info.id, sizeof n.gpu);
+    n.gpu_bytes = memory_plan_device_bytes(p);
+    n.gpu_free = (int64_t)info.free_bytes;
+    return n;
+}
+
+/* Against what the host and the GPU of `mine` have free. */
+static status_t judge(const struct memory_note *all, int size,
+                      const struct memory_note *mine)
+{
+    size_t on_host = 0, on_gpu = 0;
+    int host_ranks = 0, gpu_ranks = 0;
+    for (int r = 0; r < size; r++) {
+        if (strcmp(all[r].host, mine->host) != 0) continue;
+        on_host += all[r].host_bytes;
+        host_ranks++;
+        if (!mine->gpu[0] || strcmp(all[r].gpu, mine->gpu) != 0) continue;
+        on_gpu += all[r].gpu_bytes;
+        gpu_ranks++;
+    }
+    const int64_t available = available_bytes();
+    if (available >= 0 && on_host > (size_t)available)
+        return status_set(
+            STATUS_NOMEM,
+            "host %s: %d ranks need %.2f GB, %.2f GB are free; lower "
+            "train.micro_batch, set model.recompute: full, parallel.zero: 1, or "
+            "use more hosts",
+            mine->host, host_ranks, (double)on_host * 1e-9, (double)available * 1e-9);
+    if (mine->gpu[0] && on_gpu > (size_t)mine->gpu_free)
+        return status_set(
+            STATUS_NOMEM,
+            "host %s, GPU %s: %d ranks need %.2f GB, %.2f GB are free; lower "
+            "train.micro_batch, set model.recompute: full, parallel.zero: 1, or "
+            "use more GPUs",
+            mine->host, mine->gpu, gpu_ranks, (double)on_gpu * 1e-9,
+            (double)mine->gpu_free * 1e-9);
+    return STATUS_OK;
+}
+
+status_t memory_plan_check(const struct memory_plan *p, struct comm *world,
+                           const struct device *dev)
+{
+    const struct memory_note mine = note_of(p, dev);
     const int size = comm_size(world);
-    struct note *all = malloc((size_t)size * sizeof *all);
+    struct memory_note *all = malloc((size_t)size * sizeof *all);
     status_t st =
         all ? STATUS_OK : status_set(STATUS_NOMEM, "no memory to compare plans");
     st = comm_agree(world, st);
     if (st == STATUS_OK) {
         comm_gather_all(world, &mine, sizeof mine, all);
-        size_t sum = 0;
-        int ranks = 0;
-        for (int r = 0; r < size; r++) {
-            if (strcmp(all[r].host, mine.host) != 0) continue;
-            sum += all[r].bytes;
-            ranks++;
-        }
-        const int64_t available = available_bytes();
-        if (available >= 0 && sum > (size_t)available)
-            st = status_set(
-                STATUS_NOMEM,
-                "host %s: %d ranks need %.2f GB, %.2f GB are free; lower "
-                "train.micro_batch, set model.recompute: full, parallel.zero: 1, or "
-                "use more hosts",
-                mine.host, ranks, (double)sum * 1e-9, (double)available * 1e-9);
-        st = comm_agree(world, st);
+        st = comm_agree(world, judge(all, size, &mine));
     }
     free(all);
     return st;

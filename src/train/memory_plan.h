@@ -14,32 +14,47 @@ struct memory_plan {
         padded_elements; /* of the flat buffers: the table's, rounded up for the layout */
     /* device memory */
     size_t weights, gradients, optimizer, communication, activations, inputs, scratch;
-    /* host memory */
+    /* host memory; page-locked, for a device of its own memory: staging and mirror */
     size_t batches; /* micro-batches the loader keeps ready */
+    size_t staging; /* of micro-batches and reductions */
+    size_t mirror;  /* masters and moments on their way to a checkpoint */
+};
+
+/* What a plan is made for. */
+struct memory_plan_options {
+    const struct config *config;
+    const struct param_table *params;
+    struct device *device;
+    enum dtype dtype; /* of weights and activations */
+    struct comm *data_parallel;
+    int n_threads;
 };
 
 /* The plan of this rank.  STATUS_NOMEM.  Local: nothing is sent, though the size of
  * `data_parallel` counts. */
-MUST_USE status_t memory_plan_make(struct memory_plan *p, const struct config *c,
-                                   const struct param_table *params, struct device *dev,
-                                   struct comm *data_parallel, int n_threads);
+MUST_USE status_t memory_plan_make(struct memory_plan *p,
+                                   const struct memory_plan_options *o);
 
 size_t memory_plan_device_bytes(const struct memory_plan *p);
+size_t memory_plan_pinned_bytes(const struct memory_plan *p); /* staging and mirror */
 size_t memory_plan_total_bytes(const struct memory_plan *p);
 
 /* One line of log_info a part, and the sum. */
 void memory_plan_print(const struct memory_plan *p, int n_ranks);
 
-/* Do the plans of all ranks on this host fit in what it has free?  STATUS_NOMEM names the
- * bytes and keys that would lower them.  Collective on world; agreed. */
-MUST_USE status_t memory_plan_check(const struct memory_plan *p, struct comm *world);
+/* Do the plans of all ranks on this host fit in what it has free, and those on one GPU in what
+ * that has?  STATUS_NOMEM names the bytes and keys that would lower them.  Collective on world;
+ * agreed. */
+MUST_USE status_t memory_plan_check(const struct memory_plan *p, struct comm *world,
+                                    const struct device *dev);
 
 /* Largest resident size this process has had. */
 int64_t memory_peak_rss_bytes(void);
 
 /* What the plan was made from, for whoever carries it out. */
 struct model_options memory_plan_model_options(const struct config *c,
-                                               const struct param_table *params);
+                                               const struct param_table *params,
+                                               enum dtype t);
 int64_t memory_plan_bucket_elements(const struct config *c);
 struct loader_options memory_plan_loader_options(const struct config *c,
                                                  const struct comm *data_parallel);

@@ -65,6 +65,9 @@ static status_t make_meta(const struct trainer *t, struct checkpoint_meta *m)
                                   .skipped_steps = t->progress.skipped,
                                   .log_loss_sum = t->progress.log_loss_sum,
                                   .log_targets = t->progress.log_targets,
+                                  .loss_scale =
+                                      t->dtype == DTYPE_F16 ? t->progress.scale.scale : 0,
+                                  .loss_scale_steps = t->progress.scale.steps,
                                   .seed = (uint64_t)t->config->seed,
                                   .versions = describe_versions(t),
                                   .data = describe_data(t)};
@@ -78,17 +81,15 @@ status_t trainer_save(struct trainer *t)
     struct checkpoint_meta meta = {0};
     const int64_t n = zero_n_owned(t->zero);
     struct checkpoint_range *ranges = malloc((size_t)(n + 1) * sizeof *ranges);
+    mirror_begin_copy_out(&t->mirror);
     status_t st = ranges ? make_meta(t, &meta)
                          : status_set(STATUS_NOMEM, "no memory for the list of ranges");
+    mirror_wait(&t->mirror);
     st = comm_agree(t->world, st);
     if (st == STATUS_OK) {
         for (int64_t i = 0; i < n; i++) {
             const struct zero_range r = zero_owned(t->zero, i);
-            ranges[i] = (struct checkpoint_range){.start = r.start,
-                                                  .count = r.count,
-                                                  .master = r.master,
-                                                  .exp_avg = r.exp_avg,
-                                                  .exp_avg_sq = r.exp_avg_sq};
+            ranges[i] = mirror_range(&t->mirror, &r);
         }
         st = checkpoint_save(t->config->run_dir, t->world, &t->params, ranges, (int)n,
                              &meta);
@@ -151,22 +152,59 @@ static status_t choose(const struct config *c, int64_t *before, char path[PATH_M
                       c->resume);
 }
 
-static status_t read_state(struct trainer *t, const struct checkpoint *ckpt)
+/* The mirror's ranges, all that this rank updates; malloc'ed, caller frees. */
+static status_t list_ranges(const struct trainer *t, struct checkpoint_range **ranges)
 {
     const int64_t n = zero_n_ranges(t->zero);
-    struct checkpoint_range *ranges = malloc((size_t)(n + 1) * sizeof *ranges);
-    if (!ranges) return status_set(STATUS_NOMEM, "no memory for the list of ranges");
+    *ranges = malloc((size_t)(n + 1) * sizeof **ranges);
+    if (!*ranges) return status_set(STATUS_NOMEM, "no memory for the list of ranges");
     for (int64_t i = 0; i < n; i++) {
         const struct zero_range r = zero_range(t->zero, i);
-        ranges[i] = (struct checkpoint_range){.start = r.start,
-                                              .count = r.count,
-                                              .master = r.master,
-                                              .exp_avg = r.exp_avg,
-                                              .exp_avg_sq = r.exp_avg_sq};
+        (*ranges)[i] = mirror_range(&t->mirror, &r);
     }
-    const status_t st = checkpoint_read(ckpt, &t->params, ranges, (int)n);
+    return STATUS_OK;
+}
+
+static status_t read_state(struct trainer *t, const struct checkpoint *ckpt)
+{
+    struct checkpoint_range *ranges;
+    TRY(list_ranges(t, &ranges));
+    const status_t st =
+        checkpoint_read(ckpt, &t->params, ranges, (int)zero_n_ranges(t->zero));
     free(ranges);
     return st;
+}
+
+/* Initial weights; moments are zero from the start, in the device, but not in the mirror. */
+static status_t init_state(struct trainer *t)
+{
+    struct checkpoint_range *ranges;
+    TRY(list_ranges(t, &ranges));
+    for (int64_t i = 0; i < zero_n_ranges(t->zero); i++) {
+        const struct checkpoint_range *r = &ranges[i];
+        const size_t bytes = (size_t)r->count * sizeof(float);
+        param_init_values(&t->params, (uint64_t)t->config->seed, r->start, r->count,
+                          r->master);
+        memset(r->exp_avg, 0, bytes);
+        memset(r->exp_avg_sq, 0, bytes);
+    }
+    free(ranges);
+    return STATUS_OK;
+}
+
+/* The mirror's numbers into the device, and from there as weights to all ranks. */
+static void spread_state(struct trainer *t)
+{
+    mirror_copy_in(&t->mirror);
+    dp_gather_begin(t->dp, t->weights, t->dtype);
+    for (int64_t i = 0; i < zero_n_ranges(t->zero) && t->dtype != DTYPE_F32; i++) {
+        const struct zero_range r = zero_range(t->zero, i);
+        char *low = (char *)t->weights + (size_t)r.start * dtype_bytes(t->dtype);
+        struct tensor y = tensor_1d(low, t->dtype, r.count);
+        const struct tensor x = tensor_1d(r.master, DTYPE_F32, r.count);
+        nn_cast(t->nn, &y, &x);
+    }
+    train_settle(t);
 }
 
 /* *damaged: the checkpoint is of this model, but some rank cannot have its numbers.  The status
@@ -184,12 +222,14 @@ static status_t load(struct trainer *t, const char *path, bool *damaged)
     if (st == STATUS_OK) st = comm_agree(t->world, config_dump(t->config, &now));
     if (st == STATUS_OK) {
         const struct checkpoint_meta *m = checkpoint_meta(ckpt);
-        t->progress = (struct progress){.step = m->step,
-                                        .next_sample = m->next_sample,
-                                        .tokens = m->tokens,
-                                        .skipped = m->skipped_steps,
-                                        .log_loss_sum = m->log_loss_sum,
-                                        .log_targets = m->log_targets};
+        t->progress = (struct progress){
+            .step = m->step,
+            .next_sample = m->next_sample,
+            .tokens = m->tokens,
+            .skipped = m->skipped_steps,
+            .log_loss_sum = m->log_loss_sum,
+            .log_targets = m->log_targets,
+            .scale = loss_scale_begin(t->dtype, m->loss_scale, m->loss_scale_steps)};
         log_changes(m->config, now);
     }
     free(now);
@@ -248,7 +288,7 @@ status_t trainer_restore(struct trainer *t)
     }
     TRY(st);
     if (path[0]) {
-        dp_gather(t->dp, t->weights);
+        spread_state(t);
         log_info("resumed from %s", path);
         return STATUS_OK;
     }
@@ -256,7 +296,8 @@ status_t trainer_restore(struct trainer *t)
         return status_set(STATUS_CHECKPOINT,
                           "%s: no checkpoint in it can be read, see the warnings",
                           t->config->run_dir);
-    param_init_values(&t->params, (uint64_t)t->config->seed, 0, t->plan.padded_elements,
-                      t->weights);
+    t->progress.scale = loss_scale_begin(t->dtype, 0, 0);
+    TRY(comm_agree(t->world, init_state(t)));
+    spread_state(t);
     return STATUS_OK;
 }

@@ -74,6 +74,7 @@ static status_t validate(struct trainer *t, struct metrics *m)
                                        .vocab_size = c->arch.vocab_size};
     struct evaluation e;
     if (!t->validation_data) return STATUS_OK;
+    train_settle(t);
     TRY(evaluate(&e, &o, t->model, t->data_parallel));
     if (!m) return STATUS_OK;
     metrics_validation(m, &(struct metrics_eval){.step = t->progress.step,

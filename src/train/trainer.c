@@ -7,6 +7,7 @@
 #include "core/log.h"
 #include "train/gemm_peak.h"
 #include "train/launch.h"
+#include "train/place.h"
 
 /* ---- what the data and the ranks decide --------------------------------------------------- */
 
@@ -85,6 +86,7 @@ static status_t open_data(struct trainer *t, struct config *c)
 static status_t allocate(struct trainer *t)
 {
     const struct memory_plan *p = &t->plan;
+    const struct config *c = t->config;
     const size_t bytes = memory_plan_device_bytes(p) - p->scratch; /* nn takes its own */
     void *block = NULL;
     TRY(device_alloc(t->device, bytes, "weights, gradients, moments and activations",
@@ -92,24 +94,50 @@ static status_t allocate(struct trainer *t)
     t->memory = arena_over(block, bytes);
     t->weights = arena_alloc(&t->memory, p->weights);
     t->grads = arena_alloc(&t->memory, p->gradients);
-    t->inputs = inputs_take(&t->memory, t->device, t->config->micro_batch,
-                            t->config->sequence_length);
+    TRY(inputs_init(&t->inputs, &t->memory, t->device, c->micro_batch,
+                    c->sequence_length));
     TRY(dp_create(&t->dp, t->data_parallel, p->padded_elements,
-                  memory_plan_bucket_elements(t->config),
-                  zero_reduction((int)t->config->zero), &t->memory));
-    TRY(zero_create(&t->zero, t->dp, t->weights, t->params.n_elements, &t->memory));
-    const struct model_options mo = memory_plan_model_options(t->config, &t->params);
+                  memory_plan_bucket_elements(c), zero_reduction((int)c->zero),
+                  &t->memory));
+    TRY(zero_create(&t->zero, t->dp, t->device, t->weights, t->dtype,
+                    t->params.n_elements, &t->memory));
+    TRY(mirror_init(&t->mirror, t->device, t->zero));
+    const struct model_options mo = memory_plan_model_options(c, &t->params, t->dtype);
     TRY(nn_create(&t->nn, t->device, t->n_threads, p->scratch));
     TRY(model_create(&t->model, &mo, t->nn, t->weights, t->grads, &t->memory));
-    return gemm_peak_measure(t->nn, &t->peak_flops);
+    return gemm_peak_measure(t->nn, t->dtype, &t->peak_flops);
 }
 
 static status_t plan(struct trainer *t)
 {
-    TRY(device_open(&t->device, t->config->device));
     TRY(param_table_init(&t->params, &t->config->arch));
-    return memory_plan_make(&t->plan, t->config, &t->params, t->device, t->data_parallel,
-                            t->n_threads);
+    const struct memory_plan_options o = {.config = t->config,
+                                          .params = &t->params,
+                                          .device = t->device,
+                                          .dtype = t->dtype,
+                                          .data_parallel = t->data_parallel,
+                                          .n_threads = t->n_threads};
+    return memory_plan_make(&t->plan, &o);
+}
+
+/* Device, precision and what carries large vectors; said by rank 0. */
+static status_t choose_place(struct trainer *t)
+{
+    const struct config *c = t->config;
+    const char *why = "";
+    struct device_info info;
+    TRY(place_open(&t->device, t->world, (enum config_device)c->device, c->share_gpu));
+    TRY(comm_agree(t->world, place_precision(&t->dtype, t->device,
+                                             (enum config_precision)c->precision)));
+    comm_set_timeout(t->world, c->timeout_seconds);
+    TRY(comm_use_device(t->world, t->device, (enum comm_transport)c->comm, &why));
+    device_describe(t->device, &info);
+    log_info("device: %s, %s%s%s%s%s; precision %s", device_name(t->device), info.model,
+             info.id[0] ? ", " : "", info.id, info.libraries[0] ? "; " : "",
+             info.libraries, dtype_name(t->dtype));
+    if (comm_size(t->world) > 1)
+        log_info("communication: %s (%s)", comm_transport_name(t->world), why);
+    return STATUS_OK;
 }
 
 /* ---- life ---------------------------------------------------------------------------------- */
@@ -146,15 +174,16 @@ status_t trainer_init(struct trainer *t, struct comm *world, struct config *c)
     *t = (struct trainer){.config = c, .world = world};
     TRY(compare_notes(t, c));
     TRY(comm_agree(world, make_mesh(t)));
+    TRY(choose_place(t));
     TRY(comm_create(&t->data_parallel, world, &t->mesh, MESH_DP));
     TRY(comm_agree(world, open_data(t, c)));
     TRY(comm_agree(world, plan(t)));
     print_setup(t);
-    TRY(memory_plan_check(&t->plan, world));
+    TRY(memory_plan_check(&t->plan, world, t->device));
     TRY(comm_agree(world, allocate(t)));
     comm_sum_f64(world, &t->peak_flops, 1);
-    log_info("compute: %s, %d threads a rank, fp32 matrix products %.1f GFLOP/s together",
-             nn_isa(t->nn), t->n_threads, t->peak_flops * 1e-9);
+    log_info("compute: %s, %d threads a rank, %s matrix products %.1f GFLOP/s together",
+             nn_isa(t->nn), t->n_threads, dtype_name(t->dtype), t->peak_flops * 1e-9);
     return STATUS_OK;
 }
 
@@ -169,16 +198,21 @@ status_t trainer_start_loader(struct trainer *t)
 void trainer_release(struct trainer *t)
 {
     void *block = t->memory.base;
+    if (t->device) device_wait(t->device);
     loader_destroy(&t->loader);
+    device_graph_destroy(t->device, &t->graph);
     model_destroy(&t->model);
     nn_destroy(&t->nn);
+    mirror_release(&t->mirror);
     zero_destroy(&t->zero);
     dp_destroy(&t->dp);
+    inputs_release(&t->inputs);
     if (t->device) device_free(t->device, &block, t->memory.capacity_bytes);
+    comm_destroy(&t->data_parallel);
+    if (t->world) comm_leave_device(t->world);
     device_close(&t->device);
     param_table_release(&t->params);
     sampler_destroy(&t->validation_data);
     sampler_destroy(&t->train_data);
-    comm_destroy(&t->data_parallel);
     *t = (struct trainer){0};
 }

@@ -13,7 +13,9 @@
 #include "parallel/dp/dp.h"
 #include "parallel/zero/zero.h"
 #include "train/inputs.h"
+#include "train/loss_scale.h"
 #include "train/memory_plan.h"
+#include "train/mirror.h"
 
 /* What a step's numbers depend on besides weights and moments; saved with every checkpoint. */
 struct progress {
@@ -24,6 +26,7 @@ struct progress {
     /* since the last log line: sum of losses over targets, targets */
     double log_loss_sum;
     int64_t log_targets;
+    struct loss_scale scale;
 };
 
 struct trainer {
@@ -36,12 +39,18 @@ struct trainer {
     struct param_table params;
     struct memory_plan plan;
     struct device *device;
+    enum dtype dtype;    /* of weights and activations */
     struct arena memory; /* one block: every planned byte of the device */
-    float *weights, *grads;
+    void *weights;       /* [padded_elements] of dtype */
+    float *grads;
     struct nn *nn;
     struct model *model;
     struct dp *dp;
     struct zero *zero;
+    struct mirror mirror;
+    struct device_graph
+        *graph;       /* one micro-batch, forward and backward; NULL: not recorded */
+    int graph_passes; /* full micro-batches seen before it was recorded */
     struct inputs inputs;
     struct loader *loader;
     struct progress progress;
@@ -70,6 +79,10 @@ struct step_stats {
 /* Forward, backward, reduction, update of one global batch; moves t->progress on.  Collective on
  * the data-parallel axis.  Step regime. */
 void train_step(struct trainer *t, struct step_stats *stats);
+
+/* The weights of the last step reach every rank: before anything but train_step reads them.
+ * Collective on the data-parallel axis.  Step regime. */
+void train_settle(struct trainer *t);
 
 /* ---- state.c ----------------------------------------------------------------------------- */
 

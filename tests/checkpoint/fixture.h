@@ -104,6 +104,8 @@ static inline struct checkpoint_meta some_meta(int64_t step)
                                     .next_sample = 1000 + step,
                                     .tokens = (int64_t)1 << 60,
                                     .skipped_steps = 3,
+                                    .loss_scale = 64,
+                                    .loss_scale_steps = 7,
                                     .log_loss_sum = 1.0 / 3,
                                     .log_targets = 77,
                                     .seed = UINT64_MAX,

@@ -120,6 +120,8 @@ TEST(meta_comes_back_as_written)
     assert_int_equal(got->next_sample, want.next_sample);
     assert_int_equal(got->tokens, want.tokens);
     assert_int_equal(got->skipped_steps, want.skipped_steps);
+    assert_true(got->loss_scale == want.loss_scale);
+    assert_int_equal(got->loss_scale_steps, want.loss_scale_steps);
     assert_true(got->log_loss_sum == want.log_loss_sum);
     assert_int_equal(got->log_targets, want.log_targets);
     assert_true(got->seed == want.seed);
