@@ -67,7 +67,7 @@ forbid() {
 # (src/device lies below src/config, and the search for libraries and the CUDA runtime's own
 # variables are its business)
 forbid '\b(secure_)?getenv *\(' 'the environment is read in src/config (docs/architecture.md)' \
-    src/config/ src/device/plugin.c: src/device/device_cuda.c:
+    src/config/ src/device/
 forbid '(^|[^_[:alnum:]])exit *\(' 'return a status, or die()' src/main.c:
 forbid '# *include *<assert.h>' 'use CHECK or DCHECK of core/log.h'
 forbid '[(,] *stderr\b|\bperror *\(' 'print through core/log' src/core/log.c: src/main.c:

@@ -251,7 +251,7 @@ status_t plugin_open(const struct device_ops **ops)
             if (!realpath(given, path) || access(path, R_OK) != 0)
                 return status_set(STATUS_DEVICE,
                                   "cuda: YOKE_CUDA_PLUGIN is %s, which cannot be read",
-                                  path);
+                                  given);
         } else {
             TRY(open_driver());
             TRY(find_plugin(path));
