@@ -23,11 +23,11 @@ void nn_gemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float 
 void gemm_team(int threads, bool trans_a, bool trans_b, struct tensor *c,
                const struct tensor *a, const struct tensor *b, enum nn_accum mode)
 {
-    const int64_t k = trans_a ? a->shape[0] : a->shape[1];
+    const int64_t n = b->shape[trans_b ? 0 : 1], k = b->shape[trans_b ? 1 : 0];
     const int before = omp_get_max_threads();
     omp_set_num_threads(threads);
-    nn_gemm(trans_a, trans_b, c->shape[0], c->shape[1], k, 1.0f, tensor_f32(a),
-            a->shape[1], tensor_f32(b), b->shape[1], mode == NN_ACCUM ? 1.0f : 0.0f,
-            tensor_f32(c), c->shape[1]);
+    nn_gemm(trans_a, trans_b, c->shape[0], n, k, 1.0f, tensor_f32(a), a->shape[1],
+            tensor_f32(b), b->shape[1], mode == NN_ACCUM ? 1.0f : 0.0f, tensor_f32(c),
+            c->shape[1]);
     omp_set_num_threads(before);
 }

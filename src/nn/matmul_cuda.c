@@ -8,7 +8,7 @@
 
 /* All that a plan depends on.  Only numbers of one size: compared and hashed as bytes. */
 struct key {
-    int64_t m, n, k, trans_a, trans_b, in, out, epilogue;
+    int64_t m, n, k, lda, ldd, trans_a, trans_b, in, out, epilogue;
     int64_t align_a, align_b, align_add, align_bias, align_u, align_d; /* 0: none */
 };
 
@@ -96,6 +96,8 @@ static struct key key_of(const struct matmul_cuda_product *p)
     return (struct key){.m = p->m,
                         .n = p->n,
                         .k = p->k,
+                        .lda = p->lda,
+                        .ldd = p->ldd,
                         .trans_a = p->trans_a,
                         .trans_b = p->trans_b,
                         .in = p->in,
@@ -125,12 +127,13 @@ static cudaDataType_t type_of(int64_t t)
 #define SET(set, object, attribute, value)                                               \
     check(set((object), (attribute), &(value), sizeof(value)), #attribute, k)
 
+/* Our [rows, cols], ld from one row to the next. */
 static void layout(cublasLtMatrixLayout_t *l, int64_t type, int64_t rows, int64_t cols,
-                   const struct key *k)
+                   int64_t ld, const struct key *k)
 {
-    check(cublasLtMatrixLayoutCreate(l, type_of(type), (uint64_t)cols, (uint64_t)rows,
-                                     cols),
-          "cublasLtMatrixLayoutCreate", k);
+    check(
+        cublasLtMatrixLayoutCreate(l, type_of(type), (uint64_t)cols, (uint64_t)rows, ld),
+        "cublasLtMatrixLayoutCreate", k);
 }
 
 /* fp32 operands are multiplied as such: not rounded to tf32. */
@@ -153,9 +156,11 @@ static void describe(struct plan *plan)
         SET(cublasLtMatmulDescSetAttribute, plan->product,
             CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, ld);
     }
-    layout(&plan->a, k->in, k->trans_a ? k->k : k->m, k->trans_a ? k->m : k->k, k);
-    layout(&plan->b, k->in, k->trans_b ? k->n : k->k, k->trans_b ? k->k : k->n, k);
-    layout(&plan->d, k->out, k->m, k->n, k);
+    const int64_t b_cols = k->trans_b ? k->k : k->n;
+    layout(&plan->a, k->in, k->trans_a ? k->k : k->m, k->trans_a ? k->m : k->k, k->lda,
+           k);
+    layout(&plan->b, k->in, k->trans_b ? k->n : k->k, b_cols, b_cols, k);
+    layout(&plan->d, k->out, k->m, k->n, k->ldd, k);
 }
 
 /* The addresses of this call; the heuristic reads their alignment. */

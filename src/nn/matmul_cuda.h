@@ -22,10 +22,12 @@ enum { MATMUL_CUDA_WORKSPACE_BYTES = 32 << 20, MATMUL_CUDA_WORKSPACE_ALIGN = 256
 MUST_USE status_t matmul_cuda_create(struct matmul_cuda **m);
 void matmul_cuda_destroy(struct matmul_cuda **m); /* NULL-safe; nulls */
 
-/* u = op(a) op(b) + add + bias, d = gelu(u), summed in fp32; row-major without gaps, in device
- * memory.  Without u, d is what u would be. */
+/* u = op(a) op(b) + add + bias, d = gelu(u), summed in fp32; row-major, in device memory.  Without
+ * u, d is what u would be. */
 struct matmul_cuda_product {
     int64_t m, n, k; /* d: [m,n] */
+    int64_t lda,
+        ldd; /* from one row to the next of a, of d and add; all others have no gaps */
     bool trans_a, trans_b;
     enum dtype in;  /* of a and b */
     enum dtype out; /* of all others: `in` or fp32 */

@@ -18,7 +18,8 @@ struct nn_ops {
 
     /* ---- with scratch: called while measuring too ---- */
 
-    /* c = op(a) op(b), or c += */
+    /* c[m,n] = op(a) op(b), or c +=.  n and the depth are b's: rows of a and c may be longer, and
+     * what lies behind is not touched (cross_entropy.c) */
     void (*matmul)(struct nn *nn, struct tensor *c, const struct tensor *a, bool trans_a,
                    const struct tensor *b, bool trans_b, enum nn_accum mode);
     void (*linear_fwd)(struct nn *nn, struct tensor *y, const struct tensor *x,
@@ -66,11 +67,11 @@ struct nn_ops {
     void (*embedding_fwd)(struct nn *nn, struct tensor *y, const struct tensor *wte,
                           const struct tensor *wpe, const int32_t *tokens,
                           const int32_t *positions);
-    /* logits[n,:] becomes gradient_scale * (softmax(logits[n,:]) - onehot(target)), zero where
+    /* logits[n,:V] becomes gradient_scale * (softmax(logits[n,:V]) - onehot(target)), zero where
      * target < 0; with gradient_scale == 0 logits are left alone.  row_loss[n] is assigned, *loss
-     * (device memory) added to. */
+     * (device memory) added to.  Rows may be longer than V. */
     void (*softmax_loss)(struct nn *nn, struct nn_loss *loss, float *row_loss,
-                         struct tensor *logits, const int32_t *targets,
+                         struct tensor *logits, int64_t V, const int32_t *targets,
                          float gradient_scale);
     void (*adamw_update)(struct nn *nn, const struct nn_adamw_range *r,
                          const struct nn_adamw *p);

@@ -212,12 +212,13 @@ static void embedding_fwd(struct nn *nn, struct tensor *y, const struct tensor *
 }
 
 static void softmax_loss(struct nn *nn, struct nn_loss *loss, float *row_loss,
-                         struct tensor *logits, const int32_t *targets,
+                         struct tensor *logits, int64_t V, const int32_t *targets,
                          float gradient_scale)
 {
+    CHECK(cols_of(logits) == V); /* here nothing is gained by longer rows */
     NN_CPU(softmax_loss)
-    (nn->n_threads, tensor_f32(logits), row_loss, targets, rows_of(logits),
-     cols_of(logits), gradient_scale);
+    (nn->n_threads, tensor_f32(logits), row_loss, targets, rows_of(logits), V,
+     gradient_scale);
     for (int64_t n = 0; n < rows_of(logits); n++) {
         loss->sum += (double)row_loss[n];
         loss->n_targets += targets[n] >= 0;

@@ -213,11 +213,11 @@ static void embedding_fwd(struct nn *nn, struct tensor *y, const struct tensor *
 }
 
 static void softmax_loss(struct nn *nn, struct nn_loss *loss, float *row_loss,
-                         struct tensor *logits, const int32_t *targets,
+                         struct tensor *logits, int64_t V, const int32_t *targets,
                          float gradient_scale)
 {
     const int64_t N = rows_of(logits);
-    cuda_softmax_loss(stream_of(nn), logits->dtype, logits->data, row_loss, targets, N,
+    cuda_softmax_loss(stream_of(nn), logits->dtype, logits->data, row_loss, targets, N, V,
                       cols_of(logits), gradient_scale);
     cuda_loss_add(stream_of(nn), loss, row_loss, targets, N);
 }

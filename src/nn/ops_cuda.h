@@ -75,11 +75,11 @@ void cuda_embedding_bwd(cudaStream_t s, enum dtype t, float *dwte, float *dwpe,
                         const int32_t *positions, int64_t N, int64_t C, int64_t V,
                         int64_t P);
 
-/* softmax_loss.cu: row_loss[n] = -log softmax(logits[n,:])[target], 0 where target < 0;
- * logits[n,:] = gradient_scale * (softmax - onehot), 0 where target < 0, unless gradient_scale is
- * 0: then they are left alone. */
+/* softmax_loss.cu: row_loss[n] = -log softmax(logits[n,:V])[target], 0 where target < 0;
+ * logits[n,:V] = gradient_scale * (softmax - onehot), 0 where target < 0, unless gradient_scale is
+ * 0: then they are left alone.  `width` numbers from one row to the next. */
 void cuda_softmax_loss(cudaStream_t s, enum dtype t, void *logits, float *row_loss,
-                       const int32_t *targets, int64_t N, int64_t V,
+                       const int32_t *targets, int64_t N, int64_t V, int64_t width,
                        float gradient_scale);
 /* loss->sum += sum of row_loss in double, loss->n_targets += targets >= 0; loss is device memory */
 void cuda_loss_add(cudaStream_t s, struct nn_loss *loss, const float *row_loss,

@@ -112,11 +112,11 @@ static __device__ __forceinline__ void row_zero(T *x, const cut<T> &c)
 template <typename T>
 static __global__ void __launch_bounds__(MAX_THREADS)
     softmax_loss_row(T *logits, float *row_loss, const int32_t *targets, int V,
-                     float scale)
+                     int64_t width, float scale)
 {
     CUDA_SHARED(float, room, 33);
     const int64_t n = blockIdx.x;
-    T *x = logits + n * V;
+    T *x = logits + n * width;
     const cut<T> c = cut_row(x, V);
     const int target = targets[n];
     if (target < 0 || target >= V) { /* a target outside the vocabulary shows as NaN */
@@ -164,18 +164,19 @@ template <typename T> static int row_threads(int64_t V)
 
 template <typename T>
 static void launch_rows(cudaStream_t s, T *logits, float *row_loss,
-                        const int32_t *targets, int64_t N, int64_t V, float scale)
+                        const int32_t *targets, int64_t N, int64_t V, int64_t width,
+                        float scale)
 {
     CUDA_LAUNCH(softmax_loss_row<T>, static_cast<unsigned>(N), row_threads<T>(V), 0, s,
-                logits, row_loss, targets, static_cast<int>(V), scale);
+                logits, row_loss, targets, static_cast<int>(V), width, scale);
 }
 
 extern "C" void cuda_softmax_loss(cudaStream_t s, enum dtype t, void *logits,
                                   float *row_loss, const int32_t *targets, int64_t N,
-                                  int64_t V, float gradient_scale)
+                                  int64_t V, int64_t width, float gradient_scale)
 {
     CUDA_FOR_TYPE(t, launch_rows<T>(s, static_cast<T *>(logits), row_loss, targets, N, V,
-                                    gradient_scale));
+                                    width, gradient_scale));
 }
 
 extern "C" void cuda_loss_add(cudaStream_t s, struct nn_loss *loss, const float *row_loss,
