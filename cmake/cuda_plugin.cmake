@@ -83,16 +83,11 @@ function(yoke_cuda_plugin)
   yoke_cuda_gencode("${wanted}" gencode names)
   string(REPLACE ";" ", " names "${names}")
 
-  set(rooms src/device src/nn parallel/comm)
-  set(c_sources "")
-  set(kernels "")
-  foreach(room ${rooms})
-    file(GLOB found CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${room}/*.c)
-    list(FILTER found INCLUDE REGEX "${plugin_pattern}")
-    list(APPEND c_sources ${found})
-    file(GLOB found CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${room}/*.cu)
-    list(APPEND kernels ${found})
-  endforeach()
+  file(GLOB c_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/*/*.c
+    ${CMAKE_SOURCE_DIR}/parallel/*/*.c ${CMAKE_SOURCE_DIR}/optim/*.c)
+  list(FILTER c_sources INCLUDE REGEX "${plugin_pattern}")
+  file(GLOB kernels CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/*/*.cu
+    ${CMAKE_SOURCE_DIR}/parallel/*/*.cu ${CMAKE_SOURCE_DIR}/optim/*.cu)
 
   find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
   find_library(NCCL_LIBRARY nccl

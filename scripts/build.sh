@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Configure and build: build/yoke, or with --sanitize everything in build-asan/.  --tests builds
+# Configure and build: build/yoke and, where a CUDA toolkit is, build/libyoke_cuda.so; or with --sanitize everything in build-asan/.  --tests builds
 # the tests too.  Running it again builds only what changed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -43,5 +43,10 @@ trap 'rm -f "$log"' EXIT
 if ! cmake -S . -B "$folder" "${options[@]}" >"$log" 2>&1; then
     cat "$log" >&2
     exit 1
+fi
+# what cmake said of CUDA matters: without it the same program is built, for the CPU alone
+sed -n 's/^-- CUDA plug-in/build: CUDA plug-in/p' "$log"
+if [[ ${#target[@]} -gt 0 ]] && grep -q '^YOKE_CUDA_BUILT:INTERNAL=ON' "$folder/CMakeCache.txt"; then
+    target+=(yoke_cuda)
 fi
 cmake --build "$folder" --parallel "$(nproc)" "${target[@]}"
