@@ -206,6 +206,12 @@ void dp_owned(const struct dp *dp, int64_t i, int64_t *start, int64_t *count)
     *start += first;
 }
 
+size_t dp_host_bytes(const struct dp *dp)
+{
+    return (size_t)dp->n_requests *
+           comm_request_host_bytes(dp->comm, dp->buckets.bucket_elements);
+}
+
 int64_t dp_n_elements(const struct dp *dp)
 {
     return dp->buckets.n_elements;

@@ -1,0 +1,32 @@
+/* bench - what the subcommands of `yoke bench` have in common. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "config/config.h"
+
+struct bench_options {
+    const char *config; /* NULL where none is needed */
+    const char *const *overrides;
+    int n_overrides;
+    int64_t batch, tokens, steps, threads;
+    int device;    /* enum config_device */
+    int precision; /* enum config_precision */
+    bool json;
+};
+
+/* Whole training steps of one rank. */
+MUST_USE status_t bench_step(const struct bench_options *o);
+/* Every operation at the shapes of the model, against the device's copy bandwidth and matrix
+ * products. */
+MUST_USE status_t bench_kernels(const struct bench_options *o);
+
+/* Put x[0..n) in order and return its median. */
+double bench_median(double *x, int64_t n);
+
+/* config_load, with a vocabulary and positions that a benchmark can do without. */
+MUST_USE status_t bench_load_config(struct config *c, const struct bench_options *o);
+/* The one device of a benchmark, and the type it computes in. */
+MUST_USE status_t bench_open_device(struct device **d, enum dtype *t,
+                                    const struct bench_options *o);
