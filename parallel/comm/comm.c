@@ -22,12 +22,6 @@ const char *comm_transport_name(const struct comm *c)
     return c->ops->name;
 }
 
-void comm_set_timeout(struct comm *c, double seconds)
-{
-    CHECK(seconds >= 0);
-    c->timeout_seconds = seconds;
-}
-
 struct comm_stats comm_stats(const struct comm *c)
 {
     return c->stats;

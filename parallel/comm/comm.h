@@ -44,7 +44,9 @@ enum comm_transport {
 
 /* From now on the large vectors of `world`, and of every comm that comm_create makes of it, are in
  * the memory of `dev`.  With NCCL: makes the communicator, and comm_create splits it.  Without this
- * call they are in host memory.  *why (static text) says what was chosen and for what reason.
+ * call they are in host memory; NULL puts them there again, before dev is closed and after all
+ * that was made of world is destroyed.  *why (world's text, until the next call) says what was
+ * chosen and for what reason.  The device's watch is world's from now on (device_set_watch).
  * Collective on world, before comm_create; agreed.  STATUS_COMM. */
 MUST_USE status_t comm_use_device(struct comm *world, struct device *dev,
                                   enum comm_transport t, const char **why);

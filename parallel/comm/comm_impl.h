@@ -37,6 +37,14 @@ const char *comm_kind_name(enum comm_kind kind);
 int64_t
 comm_job_elements(const struct comm_job *job); /* also of messages: all together */
 
+/* A wait of the host for other ranks. */
+struct comm_wait {
+    const struct comm *c;
+    const char *operation;
+    int64_t n; /* elements, or bytes if the operation knows none */
+    double start, next_look;
+};
+
 struct comm {
     const struct comm_ops *ops; /* how large vectors travel */
     struct comm_mpi *mpi;
@@ -46,6 +54,15 @@ struct comm {
     struct comm_stats stats;
     double timeout_seconds; /* 0: none */
     struct device *device;  /* NULL: host memory */
+    void *line;             /* the library's communicator; NULL: none, or the world's */
+
+    /* only of the comm over all ranks */
+    const struct comm_library *library; /* NULL: none is used */
+    struct comm_request *requests;      /* those whose work is in the device's queue */
+    const struct comm_request *watched; /* the oldest of them; NULL: all are done */
+    double watched_begun;      /* its work's, as a request is used again and again */
+    struct comm_wait watching; /* for it */
+    char why[512];             /* comm_use_device */
 };
 
 struct comm_request {
@@ -53,7 +70,9 @@ struct comm_request {
     int64_t max_n;
     struct comm_job job;
     bool busy;
-    void *state; /* the transport's */
+    void *state;               /* the transport's */
+    struct comm_request *next; /* in requests of the world */
+    double begun;              /* seconds; of a request in the device's queue */
 };
 
 /* A transport of large vectors.  All but name and in_flight is never called on a comm of one
@@ -73,6 +92,45 @@ struct comm_ops {
 
 extern const struct comm_ops comm_exchange_ops; /* between buffers in host memory */
 extern const struct comm_ops comm_staged_ops;   /* of a device, through host memory */
+extern const struct comm_ops comm_queued_ops;   /* of a device, by comm_library */
+
+/* ---- a library that works in the device's own queue: NCCL --------------------------------- */
+
+enum { COMM_LIBRARY_ID_BYTES = 128 };
+
+/* The plug-in's table "comm_nccl_ops".  A communicator of the library is a `line`; what is begun
+ * on one must be ready (progress) before anything else is begun on it.  STATUS_COMM in plain words
+ * and in the library's own. */
+struct comm_library {
+    const char *name;
+    /* Find it; `version` is static text. */
+    status_t (*load)(const char **version);
+    status_t (*make_id)(char id[COMM_LIBRARY_ID_BYTES]);
+    /* Begin to make the line of all ranks, or that of the ranks of `line` with this colour. */
+    status_t (*open)(void **line, struct device *d, const char id[COMM_LIBRARY_ID_BYTES],
+                     int rank, int size);
+    status_t (*split)(void **made, void *line, int colour, int rank, int size);
+    void (*close)(void *line); /* waits for the others' close */
+    void (*abort)(void *line); /* nothing of it is used any more */
+    /* Begin the job in DEVICE_COMM. */
+    status_t (*start)(void *line, const struct comm_job *job);
+    /* Has what was begun been accepted?  Also finds errors of work long under way. */
+    status_t (*progress)(void *line, bool *ready);
+};
+
+/* Give c, made of a world that uses a device, the same transport; `colour` is that of its line.
+ * Collective on the world; agreed. */
+MUST_USE status_t comm_join_device(struct comm *c, int colour);
+void comm_leave_device(struct comm *c);
+
+/* The library's communicator of c. */
+void *comm_line(const struct comm *c);
+/* Wait until what was begun on c's line is accepted; dies. */
+void comm_library_accepted(struct comm *c, const char *operation, int64_t n);
+
+/* Look after the work in the device's queue while the host waits for something: errors of the
+ * library, work that is not getting done.  Dies. */
+void comm_watch(struct comm *world);
 
 /* One operation at a time between buffers in host memory, whoever owns them. */
 struct comm_exchange;
@@ -83,18 +141,12 @@ void comm_exchange_destroy(struct comm_exchange **e); /* NULL-safe; nulls */
 void comm_exchange_begin(struct comm_exchange *e, const struct comm_job *job);
 bool comm_exchange_advance(struct comm_exchange *e, bool wait);
 
-/* A wait of the host for other ranks. */
-struct comm_wait {
-    const struct comm *c;
-    const char *operation;
-    int64_t n; /* elements, or bytes if the operation knows none */
-    double start, next_look;
-};
 struct comm_wait comm_wait_begin(const struct comm *c, const char *operation, int64_t n);
 /* Call it whenever there was nothing to do: dies, naming the operation and the ranks that give no
  * sign of life, when the wait has taken longer than the comm's timeout, or when another rank says
  * that its own has. */
 void comm_wait_more(struct comm_wait *w);
+void comm_wait_look(struct comm_wait *w); /* the same, without comm_watch */
 
 /* Small things over MPI, on host memory; called with any size. */
 void comm_mpi_gather_all(struct comm *c, const void *mine, size_t bytes, void *all);

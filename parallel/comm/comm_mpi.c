@@ -127,13 +127,12 @@ status_t comm_create(struct comm **c, struct comm *world, const struct mesh *m,
         st = wrap(c, line);
         if (st != STATUS_OK) MPI_Comm_free(&line);
     }
+    st = comm_agree(world, st);
     if (st == STATUS_OK) {
         (*c)->world = world;
         (*c)->timeout_seconds = world->timeout_seconds;
-        (*c)->device = world->device;
-        (*c)->ops = world->ops;
+        st = comm_join_device(*c, mesh_rank_at(m, origin));
     }
-    st = comm_agree(world, st);
     if (st != STATUS_OK) comm_destroy(c);
     return st;
 }
@@ -142,6 +141,7 @@ void comm_destroy(struct comm **c)
 {
     if (!*c) return;
     struct comm_mpi *mpi = (*c)->mpi;
+    comm_leave_device(*c);
     MPI_Comm_free(&mpi->line);
     if (mpi->words != MPI_COMM_NULL) MPI_Comm_free(&mpi->words);
     free(mpi);

@@ -14,7 +14,7 @@
 #include "core/log.h"
 #include "parallel/comm/comm_mpi_impl.h"
 
-static const double LOOK_SECONDS = 0.02;  /* between looks for words of others */
+static const double LOOK_SECONDS = 0.01;  /* between looks for words of others */
 static const double GRACE_SECONDS = 1;    /* time to answer */
 static const double SPEAKER_SECONDS = 10; /* time for the speaker to end the job */
 
@@ -27,12 +27,12 @@ struct word {
 
 struct comm_wait comm_wait_begin(const struct comm *c, const char *operation, int64_t n)
 {
-    struct comm_wait w = {.c = c, .operation = operation, .n = n};
-    if (c->timeout_seconds > 0) {
-        w.start = clock_seconds();
-        w.next_look = w.start + LOOK_SECONDS;
-    }
-    return w;
+    const double now = clock_seconds();
+    return (struct comm_wait){.c = c,
+                              .operation = operation,
+                              .n = n,
+                              .start = now,
+                              .next_look = now + LOOK_SECONDS};
 }
 
 static void nap(void)
@@ -122,17 +122,36 @@ static _Noreturn void give_up(const struct comm_wait *w)
         w->c->timeout_seconds, text);
 }
 
-void comm_wait_more(struct comm_wait *w)
+/* The clock says it is time, and the next time is set. */
+static bool due(struct comm_wait *w, double now)
+{
+    if (now < w->next_look) return false;
+    w->next_look = now + LOOK_SECONDS;
+    return true;
+}
+
+static void look(const struct comm_wait *w, double now)
 {
     const double limit = w->c->timeout_seconds;
     if (limit <= 0) return;
-    const double now = clock_seconds();
-    if (now < w->next_look) return;
-    w->next_look = now + LOOK_SECONDS;
     int somebody_gave_up = 0;
     if (MPI_Iprobe(MPI_ANY_SOURCE, TAG_WORD, w->c->world->mpi->words, &somebody_gave_up,
                    MPI_STATUS_IGNORE) == MPI_SUCCESS &&
         somebody_gave_up)
         give_up(w);
     if (now - w->start > limit) give_up(w);
+}
+
+void comm_wait_look(struct comm_wait *w)
+{
+    const double now = clock_seconds();
+    if (due(w, now)) look(w, now);
+}
+
+void comm_wait_more(struct comm_wait *w)
+{
+    const double now = clock_seconds();
+    if (!due(w, now)) return;
+    if (w->c->world->device) comm_watch(w->c->world);
+    look(w, now);
 }
