@@ -88,6 +88,53 @@ template <typename T> static inline bool aligned_16(const T *p, int64_t n)
     return reinterpret_cast<uintptr_t>(p) % 16 == 0 && n % (16 / (int64_t)sizeof(T)) == 0;
 }
 
+/* W numbers as fp32: one of any address, or a multiple of what 16 bytes hold from an address that
+ * is a multiple of 16. */
+template <int W, typename T>
+static __device__ __forceinline__ void load_floats(float x[W], const T *p)
+{
+    if constexpr (W == 1) {
+        x[0] = to_float(*p);
+    } else {
+        for (int i = 0; i < W; i += vec16<T>::N) {
+            const vec16<T> v = load_16(p + i);
+            for (int k = 0; k < vec16<T>::N; k++) x[i + k] = to_float(v.x[k]);
+        }
+    }
+}
+
+/* Two at a time, because the hardware rounds two to 16 bits with one instruction. */
+static __device__ __forceinline__ void round_pair(float *y, float a, float b)
+{
+    y[0] = a, y[1] = b;
+}
+static __device__ __forceinline__ void round_pair(__nv_bfloat16 *y, float a, float b)
+{
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(a, b);
+    y[0] = pair.x, y[1] = pair.y;
+}
+static __device__ __forceinline__ void round_pair(__half *y, float a, float b)
+{
+    const __half2 pair = __floats2half2_rn(a, b);
+    y[0] = pair.x, y[1] = pair.y;
+}
+
+/* The way back, rounded to nearest even. */
+template <int W, typename T>
+static __device__ __forceinline__ void store_floats(T *p, const float x[W])
+{
+    if constexpr (W == 1) {
+        *p = from_float<T>(x[0]);
+    } else {
+        for (int i = 0; i < W; i += vec16<T>::N) {
+            vec16<T> v;
+            for (int k = 0; k < vec16<T>::N; k += 2)
+                round_pair(v.x + k, x[i + k], x[i + k + 1]);
+            store_16(p + i, v);
+        }
+    }
+}
+
 /* ---- reductions ---------------------------------------------------------------------------- */
 
 /* Over the lanes of a full warp; every lane gets the result. */
@@ -158,7 +205,13 @@ template <typename A> static __device__ __forceinline__ A block_tree_sum(A x, A 
     return all;
 }
 
-static inline int64_t ceil_div(int64_t a, int64_t b)
+static __host__ __device__ inline int64_t ceil_div(int64_t a, int64_t b)
 {
     return (a + b - 1) / b;
+}
+
+/* That many blocks, or as many as a launch may have; kernels stride over what is left. */
+static inline unsigned grid_size(int64_t blocks)
+{
+    return (unsigned)(blocks < 0x7fffffff ? blocks : 0x7fffffff);
 }

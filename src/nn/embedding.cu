@@ -1,0 +1,223 @@
+/* Embedding, and its backward without a race: nn_embedding_fwd and nn_embedding_bwd in nn.h.
+ *
+ * Backward sorts the numbers of the rows of dy by token, stably (embedding_sort.cuh), and sums the
+ * rows of a token in that order: a warp does it for up to SHORT rows, a block for more.  The
+ * order is a function of the tokens alone, so the sums are the same each time.
+ *
+ * Bytes moved, t the size of a number: forward 2 N C t (3 N C t with positions, of which those of
+ * the tables may come from cache) + 4 N (8 N); backward, for each of the two tables,
+ * N C t + 8 C (rows of the table that occur) + 28 N to 52 N for the sort. */
+#include "nn/embedding_sort.cuh"
+
+/* ---- forward ------------------------------------------------------------------------------- */
+
+enum { EMBEDDING_WARPS = 8, EMBEDDING_THREADS = EMBEDDING_WARPS * CUDA_WARP };
+
+/* A warp has a row. */
+template <typename T, int W>
+static __global__ void __launch_bounds__(EMBEDDING_THREADS)
+    embedding_fwd(T *__restrict__ y, const T *__restrict__ wte, const T *__restrict__ wpe,
+                  const int32_t *__restrict__ tokens,
+                  const int32_t *__restrict__ positions, int64_t N, int64_t C)
+{
+    const int lane = threadIdx.x % CUDA_WARP, warp = threadIdx.x / CUDA_WARP;
+    const int64_t step = (int64_t)gridDim.x * EMBEDDING_WARPS;
+    for (int64_t n = (int64_t)blockIdx.x * EMBEDDING_WARPS + warp; n < N; n += step) {
+        const T *token = wte + tokens[n] * C;
+        const T *position = wpe ? wpe + positions[n] * C : NULL;
+        for (int64_t c = lane * W; c < C; c += CUDA_WARP * W) {
+            float v[W];
+            load_floats<W>(v, token + c);
+            if (position) {
+                float p[W];
+                load_floats<W>(p, position + c);
+                for (int k = 0; k < W; k++) v[k] += p[k];
+            }
+            store_floats<W>(y + n * C + c, v);
+        }
+    }
+}
+
+template <typename T>
+static void fwd(cudaStream_t s, T *y, const T *wte, const T *wpe, const int32_t *tokens,
+                const int32_t *positions, int64_t N, int64_t C)
+{
+    const bool aligned = aligned_16(y, C) && aligned_16(wte, C) && aligned_16(wpe, C);
+    const unsigned grid = grid_size(ceil_div(N, EMBEDDING_WARPS));
+    if (aligned)
+        CUDA_LAUNCH((embedding_fwd<T, vec16<T>::N>), grid, EMBEDDING_THREADS, 0, s, y,
+                    wte, wpe, tokens, positions, N, C);
+    else
+        CUDA_LAUNCH((embedding_fwd<T, 1>), grid, EMBEDDING_THREADS, 0, s, y, wte, wpe,
+                    tokens, positions, N, C);
+}
+
+extern "C" void cuda_embedding_fwd(cudaStream_t s, enum dtype t, void *y, const void *wte,
+                                   const void *wpe, const int32_t *tokens,
+                                   const int32_t *positions, int64_t N, int64_t C)
+{
+    if (N == 0) return;
+    CUDA_FOR_TYPE(t, fwd(s, static_cast<T *>(y), static_cast<const T *>(wte),
+                         static_cast<const T *>(wpe), tokens, positions, N, C));
+}
+
+/* ---- backward ------------------------------------------------------------------------------ */
+
+/* Rows of one token that a warp sums alone; exactly the lanes of a warp. */
+enum { SHORT = CUDA_WARP, SHORT_AT_ONCE = 4 };
+/* Warps of a block for more rows, and rows that each has in flight. */
+enum { LONG_WARPS = 16, LONG_THREADS = LONG_WARPS * CUDA_WARP, LONG_AT_ONCE = 4 };
+
+/* Of one token: keys[i] = token for i from .. to - 1, and rows[i] are the rows of dy. */
+struct run {
+    int64_t from, to;
+};
+
+/* sum[0..W) += dy[row of lane i, c..c+W) for i = 0 .. count - 1, in that order.  All lanes of the
+ * warp call it with their row; a lane with c >= C only lends its row. */
+template <typename T, int W, int at_once>
+static __device__ __forceinline__ void add_rows(float sum[W], const T *dy, int row,
+                                                int count, int64_t c, int64_t C)
+{
+    for (int i = 0; i < count; i += at_once) {
+        float v[at_once][W] = {{0.0f}};
+        for (int j = 0; j < at_once; j++) {
+            const int64_t n = __shfl_sync(0xffffffffu, row, (i + j) % CUDA_WARP);
+            if (i + j < count && c < C) load_floats<W>(v[j], dy + n * C + c);
+        }
+        for (int j = 0; j < at_once; j++)
+            for (int k = 0; k < W; k++) sum[k] += v[j][k];
+    }
+}
+
+/* A warp for each place of the sorted rows: it has work where a short run begins. */
+template <typename T, int W>
+static __global__ void __launch_bounds__(EMBEDDING_THREADS)
+    embedding_bwd_short(float *dw, const T *dy, const int32_t *keys, const int32_t *rows,
+                        int64_t N, int64_t C)
+{
+    const int lane = threadIdx.x % CUDA_WARP, warp = threadIdx.x / CUDA_WARP;
+    const int64_t from = (int64_t)blockIdx.x * EMBEDDING_WARPS + warp;
+    if (from >= N) return;
+    const int32_t key = keys[from];
+    if (from > 0 && keys[from - 1] == key) return;
+    if (from + SHORT < N && keys[from + SHORT] == key) return;
+    const bool mine = from + lane < N && keys[from + lane] == key;
+    const int row = mine ? rows[from + lane] : 0;
+    const int count = __popc(__ballot_sync(0xffffffffu, mine));
+    float *to = dw + key * C;
+    for (int64_t first = 0; first < C; first += CUDA_WARP * W) {
+        const int64_t c = first + lane * W;
+        float sum[W] = {0.0f};
+        add_rows<T, W, SHORT_AT_ONCE>(sum, dy, row, count, c, C);
+        if (c >= C) continue;
+        float old[W];
+        load_floats<W>(old, to + c);
+        for (int k = 0; k < W; k++) sum[k] += old[k];
+        store_floats<W>(to + c, sum);
+    }
+}
+
+/* The long run that has `place`, a multiple of SHORT, as its first such place; empty if there is
+ * none.  Every run of more than SHORT rows has such a place.  All lanes of a warp call it. */
+static __device__ __forceinline__ run long_run_at(const int32_t *keys, int64_t place,
+                                                  int64_t N)
+{
+    const int lane = threadIdx.x % CUDA_WARP;
+    const int32_t key = keys[place];
+    const int64_t before = place - 1 - lane;
+    const bool earlier = before >= 0 && keys[before] == key;
+    const int n_earlier = __popc(__ballot_sync(0xffffffffu, earlier));
+    const int64_t from = place - n_earlier;
+    if (n_earlier == SHORT || from + SHORT >= N || keys[from + SHORT] != key)
+        return {0, 0};
+    /* keys[last] is in the run, keys[end] is not; 32 places between them are looked at at once */
+    int64_t last = from + SHORT, end = N;
+    while (end - last > 1) {
+        const int64_t step = ceil_div(end - last, CUDA_WARP + 1);
+        const int64_t look = last + (lane + 1) * step;
+        const bool in_run = look < end && keys[look] == key;
+        last += step * __popc(__ballot_sync(0xffffffffu, in_run));
+        if (last + step < end) end = last + step;
+    }
+    return {from, end};
+}
+
+/* A block for each SHORT places and 32 W columns: it has work where a long run is first met. */
+template <typename T, int W>
+static __global__ void __launch_bounds__(LONG_THREADS)
+    embedding_bwd_long(float *dw, const T *dy, const int32_t *keys, const int32_t *rows,
+                       int64_t N, int64_t C)
+{
+    CUDA_SHARED(float, room, LONG_THREADS *W);
+    const int lane = threadIdx.x % CUDA_WARP, warp = threadIdx.x / CUDA_WARP;
+    const int64_t place = (int64_t)blockIdx.x * SHORT;
+    const run r = long_run_at(keys, place, N);
+    if (r.from == r.to) return;
+    const int64_t first = (int64_t)blockIdx.y * CUDA_WARP * W, c = first + lane * W;
+    float sum[W] = {0.0f};
+    /* this warp's rows: every LONG_WARPS-th, a lane fetches the number of one */
+    for (int64_t i = r.from + warp; i < r.to; i += LONG_WARPS * CUDA_WARP) {
+        const int64_t left = ceil_div(r.to - i, LONG_WARPS);
+        const int count = left < CUDA_WARP ? (int)left : CUDA_WARP;
+        const int row = lane < count ? rows[i + lane * LONG_WARPS] : 0;
+        add_rows<T, W, LONG_AT_ONCE>(sum, dy, row, count, c, C);
+    }
+    for (int k = 0; k < W; k++) room[(warp * CUDA_WARP + lane) * W + k] = sum[k];
+    __syncthreads();
+    float *to = dw + keys[place] * C + first;
+    for (int j = threadIdx.x; j < CUDA_WARP * W && first + j < C; j += LONG_THREADS) {
+        float total = 0.0f;
+        for (int w = 0; w < LONG_WARPS; w++) total += room[w * CUDA_WARP * W + j];
+        to[j] += total;
+    }
+}
+
+template <typename T, int W>
+static void launch_bwd(cudaStream_t s, float *dw, const T *dy,
+                       const struct sorted_rows *r, int64_t N, int64_t C)
+{
+    const unsigned short_grid = (unsigned)ceil_div(N, EMBEDDING_WARPS);
+    const dim3 long_grid((unsigned)ceil_div(N, SHORT),
+                         (unsigned)ceil_div(C, CUDA_WARP * W));
+    CUDA_LAUNCH((embedding_bwd_short<T, W>), short_grid, EMBEDDING_THREADS, 0, s, dw, dy,
+                r->keys, r->rows, N, C);
+    if (N > SHORT)
+        CUDA_LAUNCH((embedding_bwd_long<T, W>), long_grid, LONG_THREADS, 0, s, dw, dy,
+                    r->keys, r->rows, N, C);
+}
+
+template <typename T>
+static void bwd(cudaStream_t s, float *dw, const T *dy, const struct sorted_rows *r,
+                int64_t N, int64_t C)
+{
+    if (aligned_16(dy, C) && aligned_16(dw, C))
+        launch_bwd<T, vec16<T>::N>(s, dw, dy, r, N, C);
+    else
+        launch_bwd<T, 1>(s, dw, dy, r, N, C);
+}
+
+/* dw[index[n],:] += dy[n,:] for a table of `limit` rows */
+static void table_bwd(cudaStream_t s, enum dtype t, float *dw, int32_t *scratch,
+                      const void *dy, const int32_t *index, int64_t N, int64_t C,
+                      int64_t limit)
+{
+    const struct sorted_rows r = sort_rows(s, scratch, index, N, limit);
+    CUDA_FOR_TYPE(t, bwd(s, dw, static_cast<const T *>(dy), &r, N, C));
+}
+
+extern "C" int64_t cuda_embedding_bwd_ints(int64_t N, int64_t V, int64_t P)
+{
+    const int64_t tokens = sort_rows_ints(N, V), positions = sort_rows_ints(N, P);
+    return tokens > positions ? tokens : positions; /* one after the other */
+}
+
+extern "C" void cuda_embedding_bwd(cudaStream_t s, enum dtype t, float *dwte, float *dwpe,
+                                   int32_t *scratch, const void *dy,
+                                   const int32_t *tokens, const int32_t *positions,
+                                   int64_t N, int64_t C, int64_t V, int64_t P)
+{
+    if (N == 0) return;
+    table_bwd(s, t, dwte, scratch, dy, tokens, N, C, V);
+    if (dwpe) table_bwd(s, t, dwpe, scratch, dy, positions, N, C, P);
+}
