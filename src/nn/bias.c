@@ -12,6 +12,7 @@ void nn_bias_add(struct nn *nn, struct tensor *y, const struct tensor *x,
 void nn_bias_bwd(struct nn *nn, struct tensor *db, const struct tensor *dy)
 {
     const int64_t N = dy->shape[0], O = dy->shape[1];
+    CHECK(dy->dtype <= DTYPE_F16);
     CHECK(nn_is_2d(dy, dy->dtype, N, O) && nn_is_1d(db, DTYPE_F32, O));
     nn->ops->bias_bwd(nn, db, dy);
 }

@@ -31,6 +31,7 @@ void nn_embedding_bwd(struct nn *nn, struct tensor *dwte, struct tensor *dwpe,
                       const int32_t *positions)
 {
     const int64_t N = dy->shape[0], C = dy->shape[1];
+    CHECK(dy->dtype <= DTYPE_F16);
     CHECK(nn_is_2d(dy, dy->dtype, N, C) && nn_is_2d(dwte, DTYPE_F32, dwte->shape[0], C));
     CHECK(!dwpe || nn_is_2d(dwpe, DTYPE_F32, dwpe->shape[0], C));
     if (!nn->measuring) {

@@ -7,7 +7,7 @@
 
 #include "core/rng.h"
 
-enum { MAX_TESTS = 256, MAX_BLOCKS = 4096 };
+enum { MAX_TESTS = 256, MAX_BLOCKS = 65536 };
 
 static struct CMUnitTest tests[MAX_TESTS];
 static size_t n_tests;
@@ -19,6 +19,7 @@ static char folder[PATH_MAX];
 static int release_all(void **state)
 {
     (void)state;
+    test_device_close_all();
     while (n_blocks > 0) free(blocks[--n_blocks]);
     return 0;
 }
@@ -75,6 +76,12 @@ struct comm *test_world(void)
         }
     }
     return world;
+}
+
+int test_rank(int *n_ranks)
+{
+    *n_ranks = world ? comm_size(world) : 1;
+    return world ? comm_rank(world) : 0;
 }
 
 const char *test_folder(void)

@@ -8,6 +8,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -17,9 +18,14 @@
 #include "core/log.h"
 #include "core/status.h"
 #include "core/tensor.h"
+#include "device/device.h"
 #include "parallel/comm/comm.h"
 
 void test_register(const char *name, void (*body)(void **state));
+/* For device.c: rank and number of ranks if test_world was used, else 0 of 1. */
+int test_rank(int *n_ranks);
+/* For harness.c: close what is open. */
+void test_device_close_all(void);
 
 #define TEST(name)                                                                       \
     static void name(void **state);                                                      \
@@ -64,6 +70,31 @@ double nmse(const float *a, const float *b, int64_t n);
             fail_msg("%s against %s: NMSE %.3g > %.3g", #a, #b, close_,                  \
                      (double)(limit));                                                   \
     } while (0)
+
+/* ---- device.c: the device under test ------------------------------------------------------ */
+
+/* $YOKE_TEST_DEVICE: "cpu" (also without it) or "cuda". */
+const char *test_device_name(void);
+/* Open it: a device for each rank of test_world as far as there are enough of them.  Several may
+ * be open at once. */
+MUST_USE status_t test_device_open(struct device **d);
+MUST_USE status_t test_named_device_open(struct device **d, const char *name);
+/* Close it and free all that the functions below made on it; what a failed test leaves open is
+ * closed after the test. */
+void test_device_close(struct device **d);
+
+/* A copy of fp32 host numbers in the memory of `d`, rounded to nearest even to type `t`. */
+struct tensor on_device(struct device *d, const struct tensor *host, enum dtype t);
+/* An output before the call: NaN everywhere, so that what is not assigned shows. */
+struct tensor dirty_on_device(struct device *d, enum dtype t, int64_t rows, int64_t cols);
+void *bytes_on_device(struct device *d, const void *host, size_t bytes);
+int32_t *ints_on_device(struct device *d, const int32_t *host, int64_t n);
+/* Numbers of a device as fp32 in host memory, behind all that is in the compute queue. */
+struct tensor to_host(struct device *d, const struct tensor *x);
+/* Host numbers rounded to `t` in place: what the device computes with; returns x. */
+struct tensor rounded(struct tensor x, enum dtype t);
+
+/* ---- harness.c: ranks and files ----------------------------------------------------------- */
 
 /* All ranks of this test; starts MPI at first use. */
 struct comm *test_world(void);

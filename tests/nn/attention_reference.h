@@ -1,7 +1,7 @@
 /* attention_reference - attention and its gradient as plain loops in double. */
 #pragma once
 
-#include "measured_nn.h"
+#include "each_nn.h"
 
 struct attention_reference {
     double *y, *lse, *dqkv;

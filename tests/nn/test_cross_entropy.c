@@ -1,11 +1,14 @@
-/* Fused LM head and cross-entropy against plain loops in double, whose gradient is checked
+/* @devices cpu cuda
+ * @timeout 120
+ * Fused LM head and cross-entropy against plain loops in double, whose gradient is checked
  * against central differences. */
-#include "measured_nn.h"
+#include "each_nn.h"
 
 struct loss_case {
     int64_t N, V, C;
     struct tensor x, w, dw_before;
     int32_t *targets;
+    float scale;                      /* of the gradient */
     double loss, *row_loss, *dx, *dw; /* expected; dw with what was there before */
     int64_t n_targets;
 };
@@ -22,7 +25,8 @@ static double row(const struct loss_case *c, const double *x, const double *w, i
     for (int64_t v = 0; v < c->V; v++) sum += exp(p[v] - max);
     const double loss = max + log(sum) - p[c->targets[n]];
     for (int64_t v = 0; v < c->V && dx; v++) {
-        const double d = exp(p[v] - max) / sum - (v == c->targets[n] ? 1 : 0);
+        const double share = exp(p[v] - max) / sum - (v == c->targets[n] ? 1 : 0);
+        const double d = (double)c->scale * share;
         for (int64_t i = 0; i < c->C; i++) {
             dx[n * c->C + i] += d * w[v * c->C + i];
             dw[v * c->C + i] += d * x[n * c->C + i];
@@ -31,114 +35,172 @@ static double row(const struct loss_case *c, const double *x, const double *w, i
     return loss;
 }
 
-static struct loss_case make(int64_t N, int64_t V, int64_t C, float spread)
+static void expect(struct loss_case *c)
 {
-    struct loss_case c = {.N = N, .V = V, .C = C};
+    c->row_loss = test_alloc((size_t)c->N * sizeof(double));
+    c->dx = test_alloc((size_t)(c->N * c->C) * sizeof(double));
+    c->dw = in_double(&c->dw_before);
+    c->loss = 0, c->n_targets = 0;
+    const double *x = in_double(&c->x), *w = in_double(&c->w);
+    for (int64_t n = 0; n < c->N; n++) {
+        if (c->targets[n] < 0) continue;
+        c->row_loss[n] = row(c, x, w, n, c->dx, c->dw);
+        c->loss += c->row_loss[n];
+        c->n_targets++;
+    }
+}
+
+static struct loss_case make(enum dtype t, const int64_t shape[3], float spread,
+                             float scale)
+{
+    const int64_t N = shape[0], V = shape[1], C = shape[2];
+    struct loss_case c = {.N = N, .V = V, .C = C, .scale = scale};
     c.x = randn_2d(1, N, C);
-    c.w = randn_2d(2, V, C);
+    c.w = rounded(randn_2d(2, V, C), t);
     c.dw_before = randn_2d(3, V, C);
     /* logits of standard deviation `spread`: their rounding, which exp turns into a relative
      * error, stays small beside the limits below */
     for (int64_t i = 0; i < N * C; i++) tensor_f32(&c.x)[i] *= spread / sqrtf((float)C);
+    rounded(c.x, t);
+    for (int64_t i = 0; i < V * C; i++) tensor_f32(&c.dw_before)[i] *= scale;
     c.targets = test_alloc((size_t)N * sizeof *c.targets);
     for (int64_t n = 0; n < N; n++)
         c.targets[n] = n % 3 == 1 ? -1 : (int32_t)((n * 7919 + V - 1) % V);
-    c.row_loss = test_alloc((size_t)N * sizeof(double));
-    c.dx = test_alloc((size_t)(N * C) * sizeof(double));
-    c.dw = in_double(&c.dw_before);
-    const double *x = in_double(&c.x), *w = in_double(&c.w);
-    for (int64_t n = 0; n < N; n++) {
-        if (c.targets[n] < 0) continue;
-        c.row_loss[n] = row(&c, x, w, n, c.dx, c.dw);
-        c.loss += c.row_loss[n];
-        c.n_targets++;
-    }
+    expect(&c);
     return c;
 }
 
-static void compare(struct nn *nn, void *arg)
+/* What one call gave, in device memory. */
+struct results {
+    struct nn_loss *loss;
+    struct tensor row_loss, dx, dw;
+};
+
+static struct results call(const struct setting *s, const struct loss_case *c,
+                           bool row_loss, bool gradient)
+{
+    static const struct nn_loss before = {.sum = 5, .n_targets = 2};
+    const struct tensor x = sent(s, &c->x), w = sent(s, &c->w);
+    struct results r = {.loss = bytes_on_device(s->dev, &before, sizeof before),
+                        .row_loss = dirty_f32(s, 1, c->N),
+                        .dx = dirty(s, c->N, c->C),
+                        .dw = sent_f32(s, &c->dw_before)};
+    nn_cross_entropy(s->nn, r.loss, row_loss ? tensor_f32(&r.row_loss) : NULL,
+                     gradient ? &r.dx : NULL, gradient ? &r.dw : NULL, &x, &w,
+                     ints_on_device(s->dev, c->targets, c->N), c->scale);
+    return r;
+}
+
+static struct nn_loss loss_of(const struct setting *s, const struct results *r)
+{
+    struct nn_loss loss;
+    device_copy_out(s->dev, &loss, r->loss, sizeof loss);
+    return loss;
+}
+
+/* Logits and their gradient are of the setting's type, and so everything goes through it. */
+static void compare(const struct setting *s, void *arg)
 {
     const struct loss_case *c = arg;
-    struct tensor dx[2], dw[2], row_loss[2];
-    struct nn_loss loss[2] = {{.sum = 5, .n_targets = 2}, {.sum = 5, .n_targets = 2}};
-    for (int i = 0; i < 2; i++) {
-        dx[i] = dirty_2d(c->N, c->C);
-        dw[i] = copied(&c->dw_before);
-        row_loss[i] = dirty_2d(1, c->N);
-        nn_cross_entropy(nn, &loss[i], i ? NULL : tensor_f32(&row_loss[i]), &dx[i],
-                         &dw[i], &c->x, &c->w, c->targets);
-    }
-    struct nn_loss alone = {.sum = 5, .n_targets = 2};
-    nn_cross_entropy(nn, &alone, tensor_f32(&row_loss[1]), NULL, NULL, &c->x, &c->w,
-                     c->targets);
-    if (nn_is_measuring(nn)) return;
-    assert_int_equal(loss[0].n_targets, c->n_targets + 2);
-    check_within(loss[0].sum, c->loss + 5, 1e-6 * c->loss);
-    check_near("row_loss", tensor_f32(&row_loss[0]), c->row_loss, c->N, 1e-12);
-    check_near("dx", tensor_f32(&dx[0]), c->dx, c->N * c->C, 1e-12);
-    check_near("dw", tensor_f32(&dw[0]), c->dw, c->V * c->C, 1e-12);
-    check_same_bits("dx", &dx[0], &dx[1]);
-    check_same_bits("dw", &dw[0], &dw[1]);
-    check_same_bits("row_loss without gradient", &row_loss[0], &row_loss[1]);
-    assert_memory_equal(&loss[0], &loss[1], sizeof alone);
-    assert_memory_equal(&loss[0], &alone, sizeof alone);
+    const struct results r = call(s, c, true, true), again = call(s, c, false, true);
+    const struct results alone = call(s, c, true, false);
+    if (nn_is_measuring(s->nn)) return;
+    const struct nn_loss loss = loss_of(s, &r), loss_again = loss_of(s, &again);
+    const struct nn_loss loss_alone = loss_of(s, &alone);
+    const double relative = s->t == DTYPE_F32 ? 1e-6 : s->t == DTYPE_F16 ? 1e-4 : 1e-3;
+    assert_int_equal(loss.n_targets, c->n_targets + 2);
+    check_within(loss.sum, c->loss + 5, relative * c->loss);
+    check_through(s, s->t, "row_loss", &r.row_loss, c->row_loss, 1e-12);
+    check_through(s, s->t, "dx", &r.dx, c->dx, 1e-12);
+    check_through(s, s->t, "dw", &r.dw, c->dw, 1e-12);
+    check_same_bits(s, "dx", &r.dx, &again.dx);
+    check_same_bits(s, "dw", &r.dw, &again.dw);
+    check_same_bits(s, "row_loss without gradient", &r.row_loss, &alone.row_loss);
+    assert_memory_equal(&loss, &loss_again, sizeof loss);
+    assert_memory_equal(&loss, &loss_alone, sizeof loss);
 }
+
+/* N, V, C */
+static const int64_t shapes[][3] = {
+    {1, 1, 1}, {5, 7, 3}, {37, 1001, 24}, {7, 5003, 16}, {1030, 17, 4}};
+enum { N_SHAPES = sizeof shapes / sizeof *shapes };
 
 TEST(loss_and_gradient_equal_double_loops)
 {
-    static const int64_t shapes[][3] = {
-        {1, 1, 1}, {5, 7, 3}, {37, 1001, 24}, {7, 5003, 16}, {1030, 17, 4}};
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-        struct loss_case c = make(shapes[i][0], shapes[i][1], shapes[i][2], 1);
-        measured_each_nn(compare, &c);
+    EACH_TYPE(t)
+    {
+        for (size_t i = 0; i < N_SHAPES; i++) {
+            struct loss_case c = make(t, shapes[i], 1, 1);
+            each_nn_of_type(t, compare, &c);
+        }
+    }
+}
+
+/* A power of two, as a loss scale is; and one that makes fp16's gradients as small as those of a
+ * mean over many targets. */
+TEST(the_gradient_is_that_of_the_scaled_sum)
+{
+    EACH_TYPE(t)
+    {
+        for (int i = 0; i < 2; i++) {
+            struct loss_case c = make(t, shapes[i ? 2 : 1], 1, i ? 1024 : 0.25f);
+            each_nn_of_type(t, compare, &c);
+        }
     }
 }
 
 TEST(large_logits_stay_exact)
 {
-    struct loss_case c = make(9, 3001, 4, 80);
-    measured_each_nn(compare, &c);
+    static const int64_t shape[] = {9, 3001, 4};
+    struct loss_case c = make(DTYPE_F32, shape, 80, 1);
+    each_nn_of_type(DTYPE_F32, compare, &c);
 }
 
 /* Columns that pad a vocabulary: whole blocks of the row are -infinity. */
-static void pad_columns(struct nn *nn, void *arg)
+static void pad_columns(const struct setting *s, void *arg)
 {
     enum { V = 9001, USED = 3000 };
     (void)arg;
-    if (nn_is_measuring(nn)) return;
-    struct tensor x = randn_2d(1, 1, V);
+    if (nn_is_measuring(s->nn)) return;
+    const struct tensor x = rounded(randn_2d(1, 1, V), s->t);
     double *p = test_alloc(V * sizeof *p), sum = 0;
     for (int64_t v = USED; v < V; v++) tensor_f32(&x)[v] = -HUGE_VALF;
     for (int64_t v = 0; v < USED; v++) sum += exp((double)tensor_f32(&x)[v]);
     for (int64_t v = 0; v < USED; v++) p[v] = exp((double)tensor_f32(&x)[v]) / sum;
-    const double loss = -log(p[7]);
+    const double expected = -log(p[7]);
     p[7] -= 1;
-    float got = NAN;
-    nn->ops->softmax_loss(nn_threads(nn), tensor_f32(&x), &got, (const int32_t[]){7}, 1,
-                          V, true);
-    check_within((double)got, loss, 1e-6 * loss);
-    check_near("gradient", tensor_f32(&x), p, V, 1e-12);
+    const int32_t target = 7;
+    const struct nn_loss zero = {0};
+    struct tensor logits = sent(s, &x), got = dirty_f32(s, 1, 1);
+    s->nn->ops->softmax_loss(s->nn, bytes_on_device(s->dev, &zero, sizeof zero),
+                             tensor_f32(&got), &logits, V,
+                             ints_on_device(s->dev, &target, 1), 1);
+    check_near(s, "gradient", &logits, p, 1e-12);
+    got = to_host(s->dev, &got);
+    check_within((double)*tensor_f32(&got), expected, 1e-6 * expected);
 }
 
 TEST(columns_at_minus_infinity_have_no_share)
 {
-    measured_each_nn(pad_columns, NULL);
+    each_nn(pad_columns, NULL);
 }
 
 TEST(rows_without_target_cost_nothing)
 {
-    struct loss_case c = make(4, 11, 3, 1);
-    for (int64_t n = 0; n < 4; n++) c.targets[n] = -1;
-    c.loss = 0, c.n_targets = 0;
-    memset(c.row_loss, 0, 4 * sizeof(double));
-    memset(c.dx, 0, 4 * 3 * sizeof(double));
-    c.dw = in_double(&c.dw_before);
-    measured_each_nn(compare, &c);
+    static const int64_t shape[] = {4, 11, 3};
+    EACH_TYPE(t)
+    {
+        struct loss_case c = make(t, shape, 1, 1);
+        for (int64_t n = 0; n < 4; n++) c.targets[n] = -1;
+        expect(&c);
+        each_nn_of_type(t, compare, &c);
+    }
 }
 
 TEST(reference_gradient_equals_central_differences)
 {
-    struct loss_case c = make(4, 6, 3, 1);
+    static const int64_t shape[] = {4, 6, 3};
+    struct loss_case c = make(DTYPE_F32, shape, 1, 1);
     double *x = in_double(&c.x), *w = in_double(&c.w);
     const double step = 1e-5;
     for (int64_t i = 0; i < c.N * c.C + c.V * c.C; i++) {

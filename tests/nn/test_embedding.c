@@ -1,4 +1,5 @@
-/* Embedding against plain loops in double; tokens repeat, so that sums over rows meet. */
+/* @devices cpu cuda
+ * Embedding against plain loops in double; tokens repeat, so that sums over rows meet. */
 #include "each_nn.h"
 
 static const int64_t rows[] = {1, 5, 33, 200}, cols[] = {1, 7, 129, 768};
@@ -16,23 +17,28 @@ static int32_t *indices(int64_t N, int64_t step, int64_t limit)
     return x;
 }
 
-static void forward(struct nn *nn, void *arg)
+static void forward(const struct setting *s, void *arg)
 {
     const bool learned = *(const bool *)arg;
     EACH_SHAPE(N, C)
     {
-        const struct tensor wte = randn_2d(1, V, C), wpe = randn_2d(2, P, C);
-        struct tensor y = randn_2d(3, N, C), want = randn_2d(4, N, C);
+        const struct tensor wte = rounded(randn_2d(1, V, C), s->t);
+        const struct tensor wpe = rounded(randn_2d(2, P, C), s->t);
+        const struct tensor dev_wte = sent(s, &wte), dev_wpe = sent(s, &wpe);
         const int32_t *tokens = indices(N, 3, V), *positions = indices(N, 1, P);
+        struct tensor y = dirty(s, N, C);
+        nn_embedding_fwd(s->nn, &y, &dev_wte, learned ? &dev_wpe : NULL,
+                         ints_on_device(s->dev, tokens, N),
+                         learned ? ints_on_device(s->dev, positions, N) : NULL);
+        if (nn_is_measuring(s->nn)) continue;
+        struct tensor want = randn_2d(4, N, C);
         for (int64_t i = 0; i < N * C; i++) {
             const int64_t n = i / C, c = i % C;
             const float position = tensor_f32(&wpe)[positions[n] * C + c];
             tensor_f32(&want)[i] =
                 tensor_f32(&wte)[tokens[n] * C + c] + (learned ? position : 0);
         }
-        nn_embedding_fwd(nn, &y, &wte, learned ? &wpe : NULL, tokens,
-                         learned ? positions : NULL);
-        assert_true(same_bits(&y, &want));
+        check_exact(s, "embedding", &y, &want);
     }
 }
 
@@ -48,32 +54,41 @@ TEST(embedding_fwd_without_positions_copies_the_token)
     each_nn(forward, &learned);
 }
 
-static void add_rows(struct tensor *dw, const struct tensor *dy, const int32_t *index)
+static double *with_rows_added(const struct tensor *dw, const struct tensor *dy,
+                               const int32_t *index)
 {
-    const int64_t C = dw->shape[1], count = tensor_elements(dw);
-    double *sum = test_alloc((size_t)count * sizeof *sum);
-    for (int64_t i = 0; i < count; i++) sum[i] = (double)tensor_f32(dw)[i];
+    const int64_t C = dw->shape[1];
+    double *sum = in_double(dw);
     for (int64_t i = 0; i < tensor_elements(dy); i++)
         sum[index[i / C] * C + i % C] += (double)tensor_f32(dy)[i];
-    for (int64_t i = 0; i < count; i++) tensor_f32(dw)[i] = (float)sum[i];
+    return sum;
 }
 
-static void backward(struct nn *nn, void *arg)
+static void backward_case(const struct setting *s, bool learned, int64_t N, int64_t C)
 {
-    const bool learned = *(const bool *)arg;
-    EACH_SHAPE(N, C)
-    {
-        const struct tensor dy = randn_2d(1, N, C);
-        struct tensor dwte = randn_2d(2, V, C), dwpe = randn_2d(3, P, C);
-        struct tensor want_te = copy_of(&dwte), want_pe = copy_of(&dwpe);
-        const int32_t *tokens = indices(N, 3, V), *positions = indices(N, 1, P);
-        add_rows(&want_te, &dy, tokens);
-        if (learned) add_rows(&want_pe, &dy, positions);
-        nn_embedding_bwd(nn, &dwte, learned ? &dwpe : NULL, &dy, tokens,
-                         learned ? positions : NULL);
-        CHECK_CLOSE(&dwte, &want_te, 1e-12);
-        CHECK_CLOSE(&dwpe, &want_pe, 1e-12);
+    const struct tensor dy = rounded(randn_2d(1, N, C), s->t), dev_dy = sent(s, &dy);
+    const struct tensor te = randn_2d(2, V, C), pe = randn_2d(3, P, C);
+    const int32_t *tokens = indices(N, 3, V), *positions = indices(N, 1, P);
+    struct tensor dwte[2], dwpe[2];
+    for (int i = 0; i < 2; i++) {
+        dwte[i] = sent_f32(s, &te), dwpe[i] = sent_f32(s, &pe);
+        nn_embedding_bwd(s->nn, &dwte[i], learned ? &dwpe[i] : NULL, &dev_dy,
+                         ints_on_device(s->dev, tokens, N),
+                         learned ? ints_on_device(s->dev, positions, N) : NULL);
     }
+    if (nn_is_measuring(s->nn)) return;
+    check_near(s, "dwte", &dwte[0], with_rows_added(&te, &dy, tokens), 1e-12);
+    if (learned)
+        check_near(s, "dwpe", &dwpe[0], with_rows_added(&pe, &dy, positions), 1e-12);
+    else
+        check_exact(s, "dwpe", &dwpe[0], &pe);
+    check_same_bits(s, "dwte", &dwte[0], &dwte[1]);
+    check_same_bits(s, "dwpe", &dwpe[0], &dwpe[1]);
+}
+
+static void backward(const struct setting *s, void *arg)
+{
+    EACH_SHAPE(N, C) backward_case(s, *(const bool *)arg, N, C);
 }
 
 TEST(embedding_bwd_adds_each_row_to_its_token_and_position)
@@ -88,18 +103,19 @@ TEST(embedding_bwd_without_positions_adds_to_tokens_alone)
     each_nn(backward, &learned);
 }
 
-static void same_as_first(struct nn *nn, void *arg)
+static void same_as_first(const struct setting *s, void *arg)
 {
     struct tensor *first = arg;
     const struct tensor dy = randn_2d(1, 200, 129);
     struct tensor dwte = randn_2d(2, V, 129);
-    nn_embedding_bwd(nn, &dwte, NULL, &dy, indices(200, 3, V), NULL);
-    if (!first->data) *first = copy_of(&dwte);
-    assert_true(same_bits(&dwte, first));
+    nn_embedding_bwd(s->nn, &dwte, NULL, &dy, indices(200, 3, V), NULL);
+    if (nn_is_measuring(s->nn)) return;
+    if (!first->data) *first = copied(&dwte);
+    check_same_bits(s, "dwte", &dwte, first);
 }
 
-TEST(embedding_bwd_does_not_depend_on_threads_or_instruction_set)
+TEST(embedding_bwd_on_the_cpu_does_not_depend_on_threads_or_instruction_set)
 {
     struct tensor first = {0};
-    each_nn(same_as_first, &first);
+    each_cpu_nn(same_as_first, &first);
 }

@@ -1,11 +1,14 @@
-/* The three matrix products of a linear layer against plain loops in double. */
-#include "measured_nn.h"
+/* @devices cpu cuda
+ * @timeout 120
+ * The three matrix products of a linear layer against plain loops in double. */
+#include "each_nn.h"
 
 enum kind { NT, NN_, TN };
 
 struct product {
     enum kind kind;
     enum nn_accum mode;
+    enum dtype out;             /* of the result: parameter gradients are fp32 */
     struct tensor a, b, before; /* operands; the result before the call */
     const double *expected;
     int64_t m, n;
@@ -23,13 +26,21 @@ static double element(const struct product *p, int64_t i, int64_t j, int64_t K)
     return s;
 }
 
-static struct product make(enum kind kind, enum nn_accum mode, int64_t m, int64_t n,
-                           int64_t k)
+static struct tensor nans(int64_t rows, int64_t cols)
+{
+    struct tensor x = randn_2d(1, rows, cols);
+    for (int64_t i = 0; i < rows * cols; i++) tensor_f32(&x)[i] = NAN;
+    return x;
+}
+
+static struct product make(enum dtype t, enum kind kind, enum nn_accum mode, int64_t m,
+                           int64_t n, int64_t k)
 {
     struct product p = {.kind = kind, .mode = mode, .m = m, .n = n};
-    p.a = kind == TN ? randn_2d(1, k, m) : randn_2d(1, m, k);
-    p.b = kind == NT ? randn_2d(2, n, k) : randn_2d(2, k, n);
-    p.before = mode == NN_ACCUM ? randn_2d(3, m, n) : dirty_2d(m, n);
+    p.out = kind == TN ? DTYPE_F32 : t;
+    p.a = rounded(kind == TN ? randn_2d(1, k, m) : randn_2d(1, m, k), t);
+    p.b = rounded(kind == NT ? randn_2d(2, n, k) : randn_2d(2, k, n), t);
+    p.before = mode == NN_ACCUM ? rounded(randn_2d(3, m, n), p.out) : nans(m, n);
     double *e = test_alloc((size_t)(m * n) * sizeof *e);
     for (int64_t i = 0; i < m * n; i++)
         e[i] = element(&p, i / n, i % n, k) +
@@ -38,44 +49,49 @@ static struct product make(enum kind kind, enum nn_accum mode, int64_t m, int64_
     return p;
 }
 
-static void call(struct nn *nn, struct tensor *c, const struct product *p)
+static void call(const struct setting *s, struct tensor *c, const struct product *p)
 {
+    const struct tensor a = sent(s, &p->a), b = sent(s, &p->b);
     switch (p->kind) {
     case NT:
-        nn_matmul_nt(nn, c, &p->a, &p->b, p->mode);
+        nn_matmul_nt(s->nn, c, &a, &b, p->mode);
         break;
     case NN_:
-        nn_matmul_nn(nn, c, &p->a, &p->b, p->mode);
+        nn_matmul_nn(s->nn, c, &a, &b, p->mode);
         break;
     case TN:
-        nn_matmul_tn(nn, c, &p->a, &p->b, p->mode);
+        nn_matmul_tn(s->nn, c, &a, &b, p->mode);
         break;
     }
 }
 
-static void compare(struct nn *nn, void *arg)
+static void compare(const struct setting *s, void *arg)
 {
     const struct product *p = arg;
-    struct tensor c = copied(&p->before), again = copied(&p->before);
-    call(nn, &c, p);
-    if (nn_is_measuring(nn)) {
-        check_same_bits("measuring leaves the result alone", &c, &p->before);
+    struct tensor c = on_device(s->dev, &p->before, p->out);
+    struct tensor again = on_device(s->dev, &p->before, p->out);
+    call(s, &c, p);
+    if (nn_is_measuring(s->nn)) {
+        check_exact(s, "measuring leaves the result alone", &c, &p->before);
         return;
     }
-    call(nn, &again, p);
-    check_near("product", tensor_f32(&c), p->expected, p->m * p->n, 1e-13);
-    check_same_bits("product", &c, &again);
+    call(s, &again, p);
+    check_near(s, "product", &c, p->expected, 1e-13);
+    check_same_bits(s, "product", &c, &again);
 }
 
 static void all_shapes(enum kind kind)
 {
-    static const int64_t shapes[][3] = {
-        {1, 1, 1}, {3, 5, 7}, {1, 33, 65}, {65, 1, 17}, {130, 97, 259}};
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-        for (int mode = 0; mode < 2; mode++) {
-            struct product p = make(kind, mode ? NN_ACCUM : NN_ASSIGN, shapes[i][0],
-                                    shapes[i][1], shapes[i][2]);
-            measured_each_nn(compare, &p);
+    static const int64_t shapes[][3] = {{1, 1, 1},   {3, 5, 7},      {1, 33, 65},
+                                        {65, 1, 17}, {130, 97, 259}, {16, 64, 8}};
+    EACH_TYPE(t)
+    {
+        for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+            for (int mode = 0; mode < 2; mode++) {
+                struct product p = make(t, kind, mode ? NN_ACCUM : NN_ASSIGN,
+                                        shapes[i][0], shapes[i][1], shapes[i][2]);
+                each_nn_of_type(t, compare, &p);
+            }
         }
     }
 }

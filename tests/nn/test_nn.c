@@ -1,5 +1,5 @@
 /* The choice of a table, and what the wrappers refuse. */
-#include "measured_nn.h"
+#include "each_nn.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -9,7 +9,7 @@
 static struct nn *open_nn(struct device **dev, int threads)
 {
     struct nn *nn = NULL;
-    ASSERT_OK(device_open(dev, "cpu"));
+    ASSERT_OK(device_open(dev, "cpu", 0));
     ASSERT_OK(nn_create(&nn, *dev, threads, 1 << 20));
     return nn;
 }
@@ -47,6 +47,13 @@ TEST(scratch_is_counted_on_the_device)
     close_nn(&nn, &dev);
 }
 
+static struct tensor dirty_2d(int64_t rows, int64_t cols)
+{
+    struct tensor x = randn_2d(1, rows, cols);
+    for (int64_t i = 0; i < rows * cols; i++) tensor_f32(&x)[i] = NAN;
+    return x;
+}
+
 static void short_weights(struct nn *nn)
 {
     struct tensor y = dirty_2d(4, 3), x = randn_2d(1, 4, 5), w = randn_2d(2, 3, 6);
@@ -81,14 +88,51 @@ static void target_beyond_vocabulary(struct nn *nn)
 {
     struct tensor x = randn_2d(1, 2, 3), w = randn_2d(2, 5, 3);
     struct nn_loss loss = {0};
-    nn_cross_entropy(nn, &loss, NULL, NULL, NULL, &x, &w, (const int32_t[]){1, 5});
+    nn_cross_entropy(nn, &loss, NULL, NULL, NULL, &x, &w, (const int32_t[]){1, 5}, 1);
 }
 
 static void half_a_gradient(struct nn *nn)
 {
     struct tensor x = randn_2d(1, 2, 3), w = randn_2d(2, 5, 3), dx = dirty_2d(2, 3);
     struct nn_loss loss = {0};
-    nn_cross_entropy(nn, &loss, NULL, &dx, NULL, &x, &w, (const int32_t[]){1, 4});
+    nn_cross_entropy(nn, &loss, NULL, &dx, NULL, &x, &w, (const int32_t[]){1, 4}, 1);
+}
+
+static void gradient_of_nothing(struct nn *nn)
+{
+    struct tensor x = randn_2d(1, 2, 3), w = randn_2d(2, 5, 3), dx = dirty_2d(2, 3);
+    struct tensor dw = dirty_2d(5, 3);
+    struct nn_loss loss = {0};
+    nn_cross_entropy(nn, &loss, NULL, &dx, &dw, &x, &w, (const int32_t[]){1, 4}, 0);
+}
+
+static void narrow_residual(struct nn *nn)
+{
+    struct tensor x = randn_2d(1, 2, 3), w = randn_2d(2, 5, 3), y = dirty_2d(2, 5);
+    struct tensor residual = randn_2d(3, 2, 4);
+    nn_linear_fwd(nn, &y, &x, &w, NULL, &residual);
+}
+
+static void cast_to_another_shape(struct nn *nn)
+{
+    struct tensor x = randn_2d(1, 2, 3), y = dirty_2d(2, 4);
+    nn_cast(nn, &y, &x);
+}
+
+/* Stochastic rounding is that of bf16. */
+static void stochastic_fp16(struct nn *nn)
+{
+    struct tensor x = randn_1d(1, 8);
+    const struct nn_adamw p = {.c1 = 1, .c2 = 1};
+    const struct nn_adamw_range r = {.w = tensor_f32(&x),
+                                     .m = tensor_f32(&x),
+                                     .v = tensor_f32(&x),
+                                     .grad = tensor_f32(&x),
+                                     .low = tensor_f32(&x),
+                                     .low_type = DTYPE_F16,
+                                     .rounding = NN_ROUND_STOCHASTIC,
+                                     .n = 8};
+    nn_adamw_update(nn, &r, &p);
 }
 
 /* In a process of its own, which has one thread: the parent's team does not survive fork. */
@@ -115,4 +159,8 @@ TEST(misuse_dies)
     assert_true(dies(full_cache));
     assert_true(dies(target_beyond_vocabulary));
     assert_true(dies(half_a_gradient));
+    assert_true(dies(gradient_of_nothing));
+    assert_true(dies(narrow_residual));
+    assert_true(dies(cast_to_another_shape));
+    assert_true(dies(stochastic_fp16));
 }

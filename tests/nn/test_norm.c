@@ -1,8 +1,7 @@
-/* RMSNorm and LayerNorm: forward against plain loops in double, backward against central
+/* @devices cpu cuda
+ * RMSNorm and LayerNorm: forward against plain loops in double, backward against central
  * differences of those loops. */
 #include "each_nn.h"
-
-#include <math.h>
 
 static const int64_t rows[] = {1, 5, 33}, cols[] = {1, 7, 129, 768};
 static const float EPS = 1e-5f;
@@ -46,18 +45,12 @@ static double slope(const struct norm_case *k, double *at, const double *x,
     return (above - below) / (2 * h);
 }
 
-static double *in_double(const float *x, int64_t n)
-{
-    double *d = test_alloc((size_t)n * sizeof *d);
-    for (int64_t i = 0; i < n; i++) d[i] = (double)x[i];
-    return d;
-}
-
 static void expect_row(struct norm_case *k, int64_t n, double *w, double *b, double *dw,
                        double *db)
 {
     const int64_t C = k->C;
-    double *x = in_double(tensor_f32(&k->x) + n * C, C), s[2];
+    const struct tensor row = tensor_rows(&k->x, n, 1);
+    double *x = in_double(&row), s[2];
     double *y = test_alloc((size_t)C * sizeof *y);
     const float *dy = tensor_f32(&k->dy) + n * C;
     row_fwd(k, x, w, b, dy, y, s);
@@ -71,86 +64,130 @@ static void expect_row(struct norm_case *k, int64_t n, double *w, double *b, dou
     }
 }
 
-static struct norm_case expect(bool center, int64_t N, int64_t C)
+static void expect_all(struct norm_case *k)
+{
+    double *w = in_double(&k->w), *b = in_double(&k->b);
+    double *dw = test_alloc((size_t)k->C * sizeof *dw);
+    double *db = test_alloc((size_t)k->C * sizeof *db);
+    for (int64_t n = 0; n < k->N; n++) expect_row(k, n, w, b, dw, db);
+    for (int64_t c = 0; c < k->C; c++) {
+        tensor_f32(&k->dw)[c] = (float)dw[c];
+        tensor_f32(&k->db)[c] = (float)db[c];
+    }
+}
+
+static struct norm_case make(enum dtype t, bool center, int64_t N, int64_t C, float mean)
 {
     struct norm_case k = {.center = center, .N = N, .C = C};
-    k.x = randn_2d(1, N, C), k.dy = randn_2d(2, N, C), k.y = randn_2d(3, N, C);
-    k.w = randn_1d(4, C), k.b = randn_1d(5, C);
+    k.x = randn_2d(1, N, C), k.dy = rounded(randn_2d(2, N, C), t);
+    k.y = randn_2d(3, N, C);
+    k.w = rounded(randn_1d(4, C), t), k.b = rounded(randn_1d(5, C), t);
     k.dx = randn_2d(6, N, C), k.dw = randn_1d(7, C), k.db = randn_1d(8, C);
     k.stats = center ? randn_2d(9, N, 2) : randn_1d(9, N);
     if (!center) memset(k.b.data, 0, tensor_bytes(&k.b));
-    for (int64_t i = 0; center && i < N * C; i++) tensor_f32(&k.x)[i] += 3; /* a mean */
-    double *w = in_double(k.w.data, C), *b = in_double(k.b.data, C);
-    double *dw = test_alloc((size_t)C * sizeof *dw);
-    double *db = test_alloc((size_t)C * sizeof *db);
-    for (int64_t n = 0; n < N; n++) expect_row(&k, n, w, b, dw, db);
-    for (int64_t c = 0; c < C; c++) {
-        tensor_f32(&k.dw)[c] = (float)dw[c];
-        tensor_f32(&k.db)[c] = (float)db[c];
-    }
+    for (int64_t i = 0; i < N * C; i++) tensor_f32(&k.x)[i] += mean;
+    rounded(k.x, t);
+    expect_all(&k);
     return k;
 }
 
-static void forward(struct nn *nn, void *arg)
+/* stats of k's shape, dirty */
+static struct tensor dirty_stats(const struct setting *s, const struct norm_case *k)
 {
-    struct norm_case *k = arg;
-    struct tensor y = randn_2d(20, k->N, k->C), stats = copy_of(&k->stats);
-    memset(stats.data, 0x7f, tensor_bytes(&stats));
-    struct nn_norm p = {.eps = EPS, .w = &k->w, .b = k->center ? &k->b : NULL};
+    struct tensor t = dirty_f32(s, k->N, k->center ? 2 : 1);
+    return k->center ? t : tensor_1d(t.data, DTYPE_F32, k->N);
+}
+
+static void run_forward(const struct setting *s, const struct norm_case *k,
+                        struct tensor *y, struct tensor *stats)
+{
+    struct tensor x = sent(s, &k->x), w = sent(s, &k->w), b = sent(s, &k->b);
+    const struct nn_norm p = {.eps = EPS, .w = &w, .b = k->center ? &b : NULL};
+    *y = dirty(s, k->N, k->C), *stats = dirty_stats(s, k);
     if (k->center)
-        nn_layernorm_fwd(nn, &y, &stats, &k->x, &p);
+        nn_layernorm_fwd(s->nn, y, stats, &x, &p);
     else
-        nn_rmsnorm_fwd(nn, &y, &stats, &k->x, &p);
-    if (nn_is_measuring(nn)) return;
-    CHECK_CLOSE(&y, &k->y, 1e-12);
-    CHECK_CLOSE(&stats, &k->stats, 1e-12);
+        nn_rmsnorm_fwd(s->nn, y, stats, &x, &p);
 }
 
-/* dx, dw, db start dirty: what backward adds is the difference */
-static void run_backward(struct nn *nn, struct norm_case *k, struct tensor *dx,
-                         struct tensor *dw, struct tensor *db)
+static void forward(const struct setting *s, void *arg)
 {
-    struct nn_norm p = {.eps = EPS, .w = &k->w, .dw = dw};
-    if (k->center) {
-        p.b = &k->b;
-        p.db = db;
-        nn_layernorm_bwd(nn, dx, &k->dy, &k->x, &k->stats, &p);
-    } else {
-        nn_rmsnorm_bwd(nn, dx, &k->dy, &k->x, &k->stats, &p);
+    const struct norm_case *k = arg;
+    struct tensor y, stats;
+    run_forward(s, k, &y, &stats);
+    if (nn_is_measuring(s->nn)) {
+        assert_int_equal(nn_scratch_peak_bytes(s->nn), 0);
+        return;
     }
+    check_close(s, "y", &y, &k->y, 1e-12);
+    check_close(s, "statistics", &stats, &k->stats, 1e-12);
 }
 
-static void check_added(const struct tensor *sum, const struct tensor *before,
-                        const struct tensor *added)
+struct gradients {
+    struct tensor dx, dw, db;
+};
+
+/* They start from `before`: what backward adds is the difference. */
+static struct gradients run_backward(const struct setting *s, const struct norm_case *k,
+                                     const struct gradients *before)
 {
-    struct tensor want = copy_of(before);
-    for (int64_t i = 0; i < tensor_elements(added); i++)
-        tensor_f32(&want)[i] += tensor_f32(added)[i];
-    CHECK_CLOSE(sum, &want, 1e-12);
+    struct tensor w = sent(s, &k->w), b = sent(s, &k->b);
+    struct tensor x = sent(s, &k->x), dy = sent(s, &k->dy),
+                  stats = sent_f32(s, &k->stats);
+    struct gradients g = {.dx = sent(s, &before->dx),
+                          .dw = sent_f32(s, &before->dw),
+                          .db = sent_f32(s, &before->db)};
+    struct nn_norm p = {.eps = EPS, .w = &w, .dw = &g.dw};
+    if (k->center) {
+        p.b = &b;
+        p.db = &g.db;
+        nn_layernorm_bwd(s->nn, &g.dx, &dy, &x, &stats, &p);
+    } else {
+        nn_rmsnorm_bwd(s->nn, &g.dx, &dy, &x, &stats, &p);
+    }
+    return g;
 }
 
-static void backward(struct nn *nn, void *arg)
+static void check_added(const struct setting *s, const char *what,
+                        const struct tensor *sum, const struct tensor *before,
+                        const struct tensor *more)
 {
-    struct norm_case *k = arg;
-    const struct tensor dx0 = randn_2d(21, k->N, k->C);
-    const struct tensor dw0 = randn_1d(22, k->C), db0 = randn_1d(23, k->C);
-    struct tensor dx = copy_of(&dx0), dw = copy_of(&dw0), db = copy_of(&db0);
-    run_backward(nn, k, &dx, &dw, &db);
-    if (nn_is_measuring(nn)) return;
-    check_added(&dx, &dx0, &k->dx);
-    check_added(&dw, &dw0, &k->dw);
-    if (k->center) check_added(&db, &db0, &k->db);
-
-    struct tensor dx2 = copy_of(&dx0), dw2 = copy_of(&dw0), db2 = copy_of(&db0);
-    run_backward(nn, k, &dx2, &dw2, &db2);
-    assert_true(same_bits(&dx, &dx2) && same_bits(&dw, &dw2) && same_bits(&db, &db2));
+    double *want = in_double(before);
+    for (int64_t i = 0; i < tensor_elements(more); i++)
+        want[i] += (double)tensor_f32(more)[i];
+    check_near(s, what, sum, want, 1e-12);
 }
 
-static void every_shape(bool center, void (*body)(struct nn *nn, void *arg))
+static void backward(const struct setting *s, void *arg)
 {
-    for (int i = 0; i < 12; i++) {
-        struct norm_case k = expect(center, rows[i / 4], cols[i % 4]);
-        each_nn(body, &k);
+    const struct norm_case *k = arg;
+    const struct gradients before = {.dx = rounded(randn_2d(21, k->N, k->C), s->t),
+                                     .dw = randn_1d(22, k->C),
+                                     .db = randn_1d(23, k->C)};
+    const struct gradients g = run_backward(s, k, &before);
+    if (nn_is_measuring(s->nn)) return;
+    check_added(s, "dx", &g.dx, &before.dx, &k->dx);
+    check_added(s, "dw", &g.dw, &before.dw, &k->dw);
+    if (k->center)
+        check_added(s, "db", &g.db, &before.db, &k->db);
+    else
+        check_exact(s, "db", &g.db, &before.db);
+
+    const struct gradients again = run_backward(s, k, &before);
+    check_same_bits(s, "dx", &g.dx, &again.dx);
+    check_same_bits(s, "dw", &g.dw, &again.dw);
+    check_same_bits(s, "db", &g.db, &again.db);
+}
+
+static void every_shape(bool center, setting_body *body)
+{
+    EACH_TYPE(t)
+    {
+        for (int i = 0; i < 12; i++) {
+            struct norm_case k =
+                make(t, center, rows[i / 4], cols[i % 4], center ? 3 : 0);
+            each_nn_of_type(t, body, &k);
+        }
     }
 }
 
@@ -174,40 +211,18 @@ TEST(layernorm_bwd_adds_the_central_differences_and_repeats_bitwise)
     every_shape(true, backward);
 }
 
-TEST(layernorm_keeps_its_digits_when_the_mean_is_large)
+static void large_mean(const struct setting *s, void *arg)
 {
-    struct norm_case k = expect(true, 5, 129);
-    for (int64_t i = 0; i < 5 * 129; i++) tensor_f32(&k.x)[i] += 1000;
-    double *w = in_double(k.w.data, 129), *b = in_double(k.b.data, 129);
-    double *dw = test_alloc(129 * sizeof *dw), *db = test_alloc(129 * sizeof *db);
-    for (int64_t n = 0; n < 5; n++) expect_row(&k, n, w, b, dw, db);
-    struct device *dev = NULL;
-    struct nn *nn = NULL;
-    ASSERT_OK(device_open(&dev, "cpu"));
-    ASSERT_OK(nn_create(&nn, dev, 2, 0));
-    struct nn_norm p = {.eps = EPS, .w = &k.w, .b = &k.b};
-    struct tensor y = randn_2d(20, 5, 129), stats = randn_2d(21, 5, 2);
-    nn_layernorm_fwd(nn, &y, &stats, &k.x, &p);
-    CHECK_CLOSE(&y, &k.y, 1e-8); /* the mean itself is rounded to 1000 * 2^-24 */
-    nn_destroy(&nn);
-    device_close(&dev);
+    const struct norm_case *k = arg;
+    struct tensor y, stats;
+    run_forward(s, k, &y, &stats);
+    if (nn_is_measuring(s->nn)) return;
+    y = to_host(s->dev, &y);
+    CHECK_CLOSE(&y, &k->y, 1e-8); /* the mean itself is rounded to 1000 * 2^-24 */
 }
 
-TEST(backward_takes_the_scratch_that_measuring_says)
+TEST(layernorm_keeps_its_digits_when_the_mean_is_large)
 {
-    for (int center = 0; center < 2; center++) {
-        struct norm_case k = expect(center, 5, 129);
-        for (int threads = 1; threads <= 3; threads++) {
-            const size_t bytes = measured_scratch(threads, backward, &k);
-            struct device *dev = NULL;
-            struct nn *nn = NULL;
-            ASSERT_OK(device_open(&dev, "cpu"));
-            ASSERT_OK(nn_create(&nn, dev, threads, bytes));
-            backward(nn, &k);
-            assert_int_equal(nn_scratch_peak_bytes(nn), bytes);
-            nn_destroy(&nn);
-            device_close(&dev);
-        }
-        assert_int_equal(measured_scratch(2, forward, &k), 0);
-    }
+    struct norm_case k = make(DTYPE_F32, true, 5, 129, 1003);
+    each_nn_of_type(DTYPE_F32, large_mean, &k);
 }

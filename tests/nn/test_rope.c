@@ -1,7 +1,6 @@
-/* Rotary positions against plain loops in double. */
+/* @devices cpu cuda
+ * Rotary positions against plain loops in double. */
 #include "each_nn.h"
-
-#include <math.h>
 
 enum { POSITIONS = 40 };
 
@@ -36,10 +35,26 @@ static struct nn_rope make(const struct rope_case *k, double theta)
                             .positions = positions};
 }
 
+/* The same with table and positions in the device's memory. */
+static struct nn_rope sent_rope(const struct setting *s, const struct rope_case *k,
+                                const struct nn_rope *host)
+{
+    struct nn_rope r = *host;
+    const size_t bytes = (size_t)(POSITIONS * k->half * 2) * sizeof(float);
+    r.table = bytes_on_device(s->dev, host->table, bytes);
+    r.positions = ints_on_device(s->dev, host->positions, k->N);
+    return r;
+}
+
+static int64_t width(const struct rope_case *k)
+{
+    return k->n_heads * k->head_size + k->extra;
+}
+
 static struct tensor expect(const struct rope_case *k, const struct nn_rope *r,
                             const struct tensor *x, double theta)
 {
-    struct tensor y = copy_of(x);
+    struct tensor y = copied(x);
     const int64_t W = x->shape[1];
     for (int64_t n = 0; n < k->N; n++) {
         for (int64_t h = 0; h < k->n_heads; h++) {
@@ -56,20 +71,21 @@ static struct tensor expect(const struct rope_case *k, const struct nn_rope *r,
     return y;
 }
 
-static void turn(struct nn *nn, void *arg)
+static void turn(const struct setting *s, void *arg)
 {
     const double theta = *(const double *)arg;
     for (int i = 0; i < N_CASES; i++) {
         const struct rope_case *k = &cases[i];
-        const int64_t W = k->n_heads * k->head_size + k->extra;
-        const struct nn_rope r = make(k, theta);
-        const struct tensor x = randn_2d(1, k->N, W);
-        const struct tensor want = expect(k, &r, &x, theta);
-        struct tensor y = copy_of(&x);
-        nn_rope_fwd(nn, &y, &r);
-        CHECK_CLOSE(&y, &want, 1e-12);
-        nn_rope_bwd(nn, &y, &r);
-        CHECK_CLOSE(&y, &x, 1e-12);
+        const struct nn_rope host = make(k, theta), r = sent_rope(s, k, &host);
+        const struct tensor x = rounded(randn_2d(1, k->N, width(k)), s->t);
+        struct tensor y = sent(s, &x), back = sent(s, &x);
+        nn_rope_fwd(s->nn, &y, &r);
+        if (nn_is_measuring(s->nn)) continue;
+        const struct tensor want = expect(k, &host, &x, theta);
+        check_close(s, "turned", &y, &want, 1e-12);
+        nn_rope_fwd(s->nn, &back, &r);
+        nn_rope_bwd(s->nn, &back, &r);
+        check_close(s, "turned back", &back, &x, 1e-12);
     }
 }
 
@@ -80,18 +96,19 @@ TEST(rope_fwd_turns_each_pair_and_bwd_turns_it_back)
     each_nn(turn, &thetas[1]);
 }
 
-static void leaves_rest(struct nn *nn, void *arg)
+static void leaves_rest(const struct setting *s, void *arg)
 {
     (void)arg;
     for (int i = 0; i < N_CASES; i++) {
         const struct rope_case *k = &cases[i];
-        const int64_t W = k->n_heads * k->head_size + k->extra;
-        const struct nn_rope r = make(k, 10000);
-        const struct tensor x = randn_2d(1, k->N, W);
-        struct tensor y = copy_of(&x);
-        nn_rope_fwd(nn, &y, &r);
-        for (int64_t j = 0; j < k->N * W; j++) {
-            const int64_t c = j % W;
+        const struct nn_rope host = make(k, 10000), r = sent_rope(s, k, &host);
+        const struct tensor x = rounded(randn_2d(1, k->N, width(k)), s->t);
+        struct tensor y = sent(s, &x);
+        nn_rope_fwd(s->nn, &y, &r);
+        if (nn_is_measuring(s->nn)) continue;
+        y = to_host(s->dev, &y);
+        for (int64_t j = 0; j < k->N * width(k); j++) {
+            const int64_t c = j % width(k);
             const bool turned =
                 c < k->n_heads * k->head_size && c % k->head_size < 2 * k->half;
             if (!turned) assert_true(tensor_f32(&y)[j] == tensor_f32(&x)[j]);
@@ -105,18 +122,19 @@ TEST(rope_leaves_the_rest_of_a_row_alone)
 }
 
 /* <turn(x), dy> = <x, turn back(dy)>: backward is the transpose of forward, which is linear */
-static void transpose(struct nn *nn, void *arg)
+static void transpose(const struct setting *s, void *arg)
 {
     (void)arg;
     const struct rope_case *k = &cases[4];
-    const struct nn_rope r = make(k, 10000);
-    const int64_t W = k->n_heads * k->head_size + k->extra;
-    const struct tensor x = randn_2d(1, k->N, W), dy = randn_2d(2, k->N, W);
-    struct tensor y = copy_of(&x), dx = copy_of(&dy);
-    nn_rope_fwd(nn, &y, &r);
-    nn_rope_bwd(nn, &dx, &r);
+    const struct nn_rope host = make(k, 10000), r = sent_rope(s, k, &host);
+    const struct tensor x = randn_2d(1, k->N, width(k)), dy = randn_2d(2, k->N, width(k));
+    struct tensor y = sent(s, &x), dx = sent(s, &dy);
+    nn_rope_fwd(s->nn, &y, &r);
+    nn_rope_bwd(s->nn, &dx, &r);
+    if (nn_is_measuring(s->nn)) return;
+    y = to_host(s->dev, &y), dx = to_host(s->dev, &dx);
     double left = 0, right = 0, size = 0;
-    for (int64_t i = 0; i < k->N * W; i++) {
+    for (int64_t i = 0; i < tensor_elements(&x); i++) {
         left += (double)tensor_f32(&y)[i] * (double)tensor_f32(&dy)[i];
         right += (double)tensor_f32(&x)[i] * (double)tensor_f32(&dx)[i];
         size += fabs((double)tensor_f32(&x)[i] * (double)tensor_f32(&dx)[i]);
@@ -126,7 +144,7 @@ static void transpose(struct nn *nn, void *arg)
 
 TEST(rope_bwd_is_the_transpose_of_fwd)
 {
-    each_nn(transpose, NULL);
+    each_nn_of_type(DTYPE_F32, transpose, NULL);
 }
 
 TEST(rope_position_zero_turns_nothing)

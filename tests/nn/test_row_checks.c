@@ -10,7 +10,7 @@ enum { N = 5, C = 12, V = 7, P = 6 };
 
 /* tensors without data: an operation that touched them would crash */
 struct blanks {
-    struct tensor x, y, z, wide, wide_too, w, b, dw, db, rstd, stats, table;
+    struct tensor x, y, z, wide, wide_too, w, b, dw, db, rstd, stats, table, square;
 };
 
 static struct blanks blanks(void)
@@ -29,7 +29,8 @@ static struct blanks blanks(void)
                            .db = w,
                            .rstd = tensor_1d(NULL, DTYPE_F32, N),
                            .stats = tensor_2d(NULL, DTYPE_F32, N, 2),
-                           .table = tensor_2d(NULL, DTYPE_F32, V, C)};
+                           .table = tensor_2d(NULL, DTYPE_F32, V, C),
+                           .square = tensor_2d(NULL, DTYPE_F32, C, C)};
 }
 
 typedef void call(struct nn *nn, struct blanks *t);
@@ -114,15 +115,26 @@ static void embedding_bwd(struct nn *nn, struct blanks *t)
     nn_embedding_bwd(nn, &t->table, &t->table, &t->y, NULL, NULL);
 }
 
+static void linear_fwd(struct nn *nn, struct blanks *t)
+{
+    nn_linear_fwd(nn, &t->y, &t->x, &t->square, &t->b, &t->z);
+}
+
+static void linear_gelu_fwd(struct nn *nn, struct blanks *t)
+{
+    nn_linear_gelu_fwd(nn, &t->y, &t->z, &t->x, &t->square, &t->b);
+}
+
 static void adamw_update(struct nn *nn, struct blanks *t)
 {
     (void)t;
     const struct nn_adamw p = {.c1 = 1, .c2 = 1};
-    nn_adamw_update(nn, NULL, NULL, NULL, NULL, 100, &p);
+    const struct nn_adamw_range r = {.n = 100};
+    nn_adamw_update(nn, &r, &p);
 }
 
 /* scratch_bytes: of one thread; fits: letters of the tensors that must fit together, in the
- * order of struct blanks: x y z W(ide) V(wide_too) w b d(w) e(db) r(std) s(tats) t(able);
+ * order of struct blanks: x y z W(ide) V(wide_too) w b d(w) e(db) r(std) s(tats) t(able) q(square);
  * any_rows: those of them that may have any number of rows */
 static const struct {
     const char *name, *fits, *any_rows;
@@ -142,6 +154,8 @@ static const struct {
     {"swiglu_bwd", "yWV", "", swiglu_bwd, 0},
     {"embedding_fwd", "yt", "yt", embedding_fwd, 0},
     {"embedding_bwd", "yt", "yt", embedding_bwd, 0},
+    {"linear_fwd", "xyzqb", "", linear_fwd, 0},
+    {"linear_gelu_fwd", "xyzqb", "", linear_gelu_fwd, 0},
     {"adamw_update", "", "", adamw_update, 0},
 };
 
@@ -151,7 +165,7 @@ static size_t measure(call *run, struct blanks *t)
 {
     struct device *dev = NULL;
     struct nn *nn = NULL;
-    ASSERT_OK(device_open(&dev, "cpu"));
+    ASSERT_OK(device_open(&dev, "cpu", 0));
     ASSERT_OK(nn_create_measuring(&nn, dev, 1));
     run(nn, t);
     const size_t bytes = nn_scratch_peak_bytes(nn);
@@ -192,10 +206,10 @@ static int exit_of(call *run, struct blanks *t)
 
 static struct tensor *lettered(struct blanks *t, char letter)
 {
-    static const char letters[] = "xyzWVwbderst";
-    struct tensor *const all[] = {&t->x,        &t->y,    &t->z,     &t->wide,
-                                  &t->wide_too, &t->w,    &t->b,     &t->dw,
-                                  &t->db,       &t->rstd, &t->stats, &t->table};
+    static const char letters[] = "xyzWVwbderstq";
+    struct tensor *const all[] = {&t->x,     &t->y,     &t->z,     &t->wide, &t->wide_too,
+                                  &t->w,     &t->b,     &t->dw,    &t->db,   &t->rstd,
+                                  &t->stats, &t->table, &t->square};
     return all[strchr(letters, letter) - letters];
 }
 
@@ -241,7 +255,7 @@ static int exit_of_rows(int32_t token, int32_t position, bool backward)
     if (!in_child(&code)) return code;
     struct device *dev = NULL;
     struct nn *nn = NULL;
-    if (device_open(&dev, "cpu") || nn_create(&nn, dev, 1, 0)) _exit(99);
+    if (device_open(&dev, "cpu", 0) || nn_create(&nn, dev, 1, 0)) _exit(99);
     struct tensor te = randn_2d(1, V, C), pe = randn_2d(2, P, C), y = randn_2d(3, 1, C);
     if (backward)
         nn_embedding_bwd(nn, &te, &pe, &y, &token, &position);
