@@ -32,6 +32,7 @@
  *     hang=N         operation N never ends
  *     graphs=no      streams cannot be captured
  *     peer=no        no device can access another
+ *     nccl_...       in nccl_emulated.h; they name a rank of their own
  *     rank=K         all of this only on rank K of MPI_COMM_WORLD
  * An unknown item ends the process.
  *
@@ -84,6 +85,9 @@ __attribute__((format(printf, 1, 2), noreturn)) void emulation_fail(const char *
 /* The value of an item of YOKE_EMULATION_FAULT ("" for one without a value), NULL if it is not
  * there.  Emulated libraries may have items of their own: emulation_fault_items in fault.c. */
 const char *emulation_fault(const char *item);
+
+/* Go on with the order of another seed (YOKE_EMULATION_SEED).  Tests find it with device_symbol. */
+void emulation_set_seed(uint64_t n);
 
 /* A uniform random number below n, of the seeded order of this process. */
 uint32_t emulation_random(uint32_t n);

@@ -60,13 +60,18 @@ static void say_seed(int status, void *unused)
         fprintf(stderr, "emulation: this was YOKE_EMULATION_SEED=%" PRIu64 "\n", seed);
 }
 
+void emulation_set_seed(uint64_t n)
+{
+    seed = n;
+    state = seed * 0x9E3779B97F4A7C15u + (uint64_t)(rank + 1);
+}
+
 static void start(void)
 {
     const char *const text = getenv("YOKE_EMULATION_SEED");
     const char *const rank_text = getenv("OMPI_COMM_WORLD_RANK");
-    seed = text && *text ? strtoull(text, NULL, 10) : 1;
     if (rank_text) rank = strtol(rank_text, NULL, 10);
-    state = seed * 0x9E3779B97F4A7C15u + (uint64_t)(rank + 1);
+    emulation_set_seed(text && *text ? strtoull(text, NULL, 10) : 1);
     read_faults();
     on_exit(say_seed, NULL);
 }
