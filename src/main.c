@@ -19,6 +19,7 @@ static const struct {
     {"inspect", cmd_inspect,
      "describe a run, checkpoint, token file, tokenizer or config"},
     {"bench", cmd_bench, "measure a training step on this machine"},
+    {"doctor", cmd_doctor, "look at the machines, GPUs and the network between ranks"},
 };
 
 static void print_help(FILE *out)

@@ -24,6 +24,8 @@ struct comm;
 MUST_USE status_t comm_start(struct comm **world, int *argc, char ***argv);
 /* Release `world` and end MPI. */
 void comm_finish(struct comm **world);
+/* Name and version of the MPI library, one line.  Needs no comm. */
+void comm_describe_mpi(char *text, size_t bytes);
 
 /* The comm of this rank's line along `axis`.  Collective on world.  STATUS_COMM, STATUS_NOMEM;
  * agreed. */

@@ -114,3 +114,10 @@ _Noreturn void log_die(const char *file, int line, const char *fmt, ...)
     if (sink.abort_all) sink.abort_all(status_exit_code(STATUS_INTERNAL));
     _exit(status_exit_code(STATUS_INTERNAL));
 }
+
+_Noreturn void log_end(status_t st)
+{
+    log_error("%s", status_message());
+    if (sink.abort_all) sink.abort_all(status_exit_code(st));
+    _exit(status_exit_code(st));
+}
