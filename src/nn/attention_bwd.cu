@@ -1,0 +1,348 @@
+/* Attention backward.  Forward was S = scale q k^T, P = exp(S - lse), y = P v, hence
+ *   delta = rowsum(dy * y)    dv = P^T dy    dS = P * (dy v^T - delta)
+ *   dq = scale dS k           dk = scale dS^T q
+ *
+ * Three kernels: delta; dk and dv, where a block owns a key tile of a kv head and goes over the
+ * query rows that see it, of all query heads of the group; dq, where a block owns a query tile.
+ * The last two both make P and dS from S, so there are seven products where one kernel with
+ * atomic additions to dq needs five (Dao 2023, arXiv:2307.08691, algorithm 2).  The two more buy
+ * that every gradient is summed by one warp in a fixed order: same bits each run, no fp32 copy of
+ * dq to add to, to clear and to round, and nobody waits for another block's turn.
+ *
+ * In the key kernel the keys are the rows of a warp (S^T = k q^T), so P^T and dS^T are where the
+ * left side of dv and dk is wanted; a step's query rows arrive while the step before is used, and
+ * what backward knows of a row (struct attention_row) with them. */
+#include "nn/attention_tile.cuh"
+
+/* ---- delta ----------------------------------------------------------------------------------- */
+
+enum { DELTA_THREADS = 256, DELTA_LANES = 8 }; /* lanes that share a row of a head */
+
+template <typename T, int W>
+static __global__ void __launch_bounds__(DELTA_THREADS)
+    attention_delta(struct attention_row *rows, const T *dy, const T *y, const float *lse,
+                    const struct nn_attention a)
+{
+    const int n = (int)a.T, D = (int)a.D, per_block = DELTA_THREADS / DELTA_LANES;
+    const int blocks = (n + per_block - 1) / per_block;
+    const int unit = blockIdx.x / blocks, b = unit / (int)a.H, h = unit % (int)a.H;
+    const int i = blockIdx.x % blocks * per_block + threadIdx.x / DELTA_LANES;
+    const int64_t from = ((b * a.T + i) * a.H + h) * D;
+    float sum = 0;
+    for (int d = threadIdx.x % DELTA_LANES * W; i < n && d < D; d += DELTA_LANES * W) {
+        float u[W], v[W];
+        load_floats<W>(u, dy + from + d);
+        load_floats<W>(v, y + from + d);
+        for (int k = 0; k < W; k++) sum = fmaf(u[k], v[k], sum);
+    }
+    for (int offset = DELTA_LANES / 2; offset > 0; offset /= 2)
+        sum += __shfl_xor_sync(0xffffffffu, sum, offset);
+    if (i < n && threadIdx.x % DELTA_LANES == 0) {
+        const int64_t at = (int64_t)unit * n + i;
+        struct attention_row row = {};
+        row.lse = lse[at];
+        row.lse2 = row.lse * ATTENTION_LOG2E;
+        row.delta = sum;
+        row.start = a.doc_start ? a.doc_start[b * a.T + i] : 0;
+        rows[at] = row;
+    }
+}
+
+template <typename T>
+static void delta(cudaStream_t s, struct attention_row *rows, const T *dy, const T *y,
+                  const float *lse, const struct nn_attention *a)
+{
+    constexpr int W = vec16<T>::N;
+    const int64_t blocks = ceil_div(a->T, DELTA_THREADS / DELTA_LANES) * a->B * a->H;
+    if (aligned_16(dy, a->D) && aligned_16(y, a->D))
+        CUDA_LAUNCH((attention_delta<T, W>), (unsigned)blocks, DELTA_THREADS, 0, s, rows,
+                    dy, y, lse, *a);
+    else
+        CUDA_LAUNCH((attention_delta<T, 1>), (unsigned)blocks, DELTA_THREADS, 0, s, rows,
+                    dy, y, lse, *a);
+}
+
+/* ---- dq -------------------------------------------------------------------------------------- */
+
+/* Two tiles of the side that stays, two stages of two of the other; STAY rows in all, STEP rows a
+ * stage */
+template <int DP, int STAY, int STEP> static constexpr size_t tile_bytes()
+{
+    return (2 * STAY + 4 * STEP) * attention_ld<DP>::value * 2;
+}
+
+/* ROWS query rows a warp, STEP keys a step */
+template <typename T, int DP, int ROWS, int STEP>
+static __global__ void __launch_bounds__(ATTENTION_THREADS)
+    attention_dq_tensor(T *dqkv, const struct attention_row *rows, const T *dy,
+                        const T *qkv, const struct nn_attention a)
+{
+#if ATTENTION_TENSOR_CORES
+    constexpr int M = ROWS / 16, Q = ROWS * ATTENTION_WARPS, LD = attention_ld<DP>::value;
+    CUDA_DYNAMIC_SHARED(T, q_tile);
+    T *const dy_tile = q_tile + Q * LD, *const stages = dy_tile + Q * LD;
+
+    const int n = (int)a.T, D = (int)a.D, tiles = (n + Q - 1) / Q;
+    const int unit = blockIdx.x / tiles, b = unit / (int)a.H, h = unit % (int)a.H;
+    const int q0 = (tiles - 1 - blockIdx.x % tiles) * Q, q1 = min(q0 + Q, n);
+    const int own = warp_index() * ROWS;
+    const attention_head<const T> at = head_at(qkv, a, b, h);
+    const int32_t *const doc = starts_at(a, b);
+    const int first = doc ? doc[q0] / STEP : 0, last = (q1 - 1) / STEP;
+    const int last_start = doc ? doc[q1 - 1] : 0;
+    const int64_t HD = a.H * a.D;
+    const float c = a.scale * ATTENTION_LOG2E;
+
+    tile_load<T, DP, Q>(q_tile, at.q + q0 * at.ld, at.ld, n - q0, D);
+    tile_load<T, DP, Q>(dy_tile, dy + (b * a.T + q0) * HD + h * D, HD, n - q0, D);
+
+    float lse2[M][2], delta[M][2], dq[M][DP / 8][4] = {};
+#pragma unroll
+    for (int i = 0; i < 2 * M; i++) {
+        const int row = q0 + own + row_of(i / 2, i % 2 * 2);
+        struct attention_row r = {};
+        if (row < n) r = rows[(int64_t)unit * n + row];
+        lse2[i / 2][i % 2] = r.lse2;
+        delta[i / 2][i % 2] = r.delta;
+    }
+
+    for (int tile = first - 1; tile <= last; tile++) {
+        copy_async_wait<0>(); /* this step is there, nobody reads the one before */
+        __syncthreads();
+        if (tile < last) {
+            T *const next = stages + (tile + 1) % 2 * 2 * STEP * LD;
+            const int k0 = (tile + 1) * STEP;
+            tile_load<T, DP, STEP>(next, at.k + k0 * at.ld, at.ld, n - k0, D);
+            tile_load<T, DP, STEP>(next + STEP * LD, at.v + k0 * at.ld, at.ld, n - k0, D);
+            copy_async_commit();
+        }
+        const int k0 = tile * STEP;
+        if (tile < first || k0 >= q0 + own + ROWS) continue;
+
+        const T *const k_tile = stages + tile % 2 * 2 * STEP * LD;
+        float p[M][STEP / 8][4], ds[M][STEP / 8][4];
+        product_nt<T, DP, M, STEP>(p, q_tile + own * LD, k_tile);
+        product_nt<T, DP, M, STEP>(ds, dy_tile + own * LD, k_tile + STEP * LD);
+        if (k0 + STEP > q0 + own + 1 || k0 < last_start)
+            mask_keys<M, STEP>(p, q0 + own, k0, doc, n);
+#pragma unroll
+        for (int i = 0; i < M * STEP / 2; i++) {
+            const int m = i / (STEP / 2), e = i % 4, j = i / 4 % (STEP / 8);
+            ds[m][j][e] = exp2_fast(fmaf(p[m][j][e], c, -lse2[m][e / 2])) *
+                          (ds[m][j][e] - delta[m][e / 2]);
+        }
+        product_add<T, DP, M, STEP>(dq, ds, k_tile);
+    }
+
+#pragma unroll
+    for (int i = 0; i < M * DP / 2; i++)
+        dq[i / (DP / 2)][i / 4 % (DP / 8)][i % 4] *= a.scale;
+    const int row = q0 + own;
+    rows_store<T, DP, M>(head_at(dqkv, a, b, h).q + row * at.ld, at.ld, n - row, D,
+                         q_tile + own * LD, dq);
+#endif
+}
+
+/* ---- dk, dv ---------------------------------------------------------------------------------- */
+
+/* P^T of keys from `key` on with query rows from `query` on, which were scores, and dS^T, which
+ * was v dy^T; `r` is what is known of the query rows. */
+template <int M, int N>
+static __device__ __forceinline__ void
+gradient_step(float (&p)[M][N / 8][4], float (&ds)[M][N / 8][4],
+              const struct attention_row *r, float c, bool masked, int key, int query)
+{
+#pragma unroll
+    for (int j = 0; j < N / 8; j++) {
+#pragma unroll
+        for (int side = 0; side < 2; side++) {
+            const int col = col_of(j, side);
+            const float lse2 = r[col].lse2, delta = r[col].delta;
+            /* the keys that this row sees, counted from `key` */
+            const int lo = masked ? r[col].start - key : 0;
+            const int hi = masked ? query + col - key : 16 * M;
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+#pragma unroll
+                for (int e = side; e < 4; e += 2) {
+                    const int row = row_of(m, e);
+                    const float x = exp2_fast(fmaf(p[m][j][e], c, -lse2));
+                    p[m][j][e] = lo <= row && row <= hi ? x : 0.0f;
+                    ds[m][j][e] = p[m][j][e] * (ds[m][j][e] - delta);
+                }
+            }
+        }
+    }
+}
+
+/* The query rows of a step. */
+template <typename T, int DP, int STEP> struct query_stage {
+    T q[STEP * attention_ld<DP>::value], dy[STEP * attention_ld<DP>::value];
+    struct attention_row rows[STEP];
+};
+
+template <typename T, int DP, int STEP>
+static __device__ __forceinline__ void
+stage_load(query_stage<T, DP, STEP> *to, const struct nn_attention &a, const T *qkv,
+           const T *dy, const struct attention_row *rows, int b, int h, int q0)
+{
+    const int n = (int)a.T - q0, D = (int)a.D, i = threadIdx.x;
+    const int64_t HD = a.H * a.D;
+    const attention_head<const T> at = head_at(qkv, a, b, h);
+    rows += (b * a.H + h) * a.T + q0;
+    tile_load<T, DP, STEP>(to->q, at.q + q0 * at.ld, at.ld, n, D);
+    tile_load<T, DP, STEP>(to->dy, dy + (b * a.T + q0) * HD + h * D, HD, n, D);
+    if (i < STEP) copy_async_16(to->rows + i, rows + i, i < n);
+    copy_async_commit();
+}
+
+template <typename T, int DP, int ROWS, int STEP> static constexpr size_t dkv_bytes()
+{
+    return 2 * ROWS * ATTENTION_WARPS * attention_ld<DP>::value * sizeof(T) +
+           2 * sizeof(query_stage<T, DP, STEP>);
+}
+
+/* ROWS keys a warp, STEP query rows a step */
+template <typename T, int DP, int ROWS, int STEP>
+static __global__ void __launch_bounds__(ATTENTION_THREADS)
+    attention_dkv_tensor(T *dqkv, const struct attention_row *rows, const T *dy,
+                         const T *qkv, const struct nn_attention a)
+{
+#if ATTENTION_TENSOR_CORES
+    constexpr int M = ROWS / 16, KEYS = ROWS * ATTENTION_WARPS,
+                  LD = attention_ld<DP>::value;
+    CUDA_DYNAMIC_SHARED(T, k_tile);
+    T *const v_tile = k_tile + KEYS * LD;
+    auto *const stages = reinterpret_cast<query_stage<T, DP, STEP> *>(v_tile + KEYS * LD);
+
+    const int n = (int)a.T, D = (int)a.D, tiles = (n + KEYS - 1) / KEYS;
+    const int unit = blockIdx.x / tiles, b = unit / (int)a.K, group = (int)(a.H / a.K);
+    const int k0 =
+        blockIdx.x % tiles * KEYS; /* the first keys are seen by most: heavy first */
+    const int own = warp_index() * ROWS, key = k0 + own;
+    const int end = end_of_sight(starts_at(a, b), min(k0 + KEYS, n) - 1, n);
+    const float c = a.scale * ATTENTION_LOG2E;
+
+    int h = unit % (int)a.K * group, q0 = k0; /* of the step at hand */
+    const int last_head = h + group - 1;
+    const attention_head<const T> at = head_at(qkv, a, b, h);
+    tile_load<T, DP, KEYS>(k_tile, at.k + k0 * at.ld, at.ld, n - k0, D);
+    tile_load<T, DP, KEYS>(v_tile, at.v + k0 * at.ld, at.ld, n - k0, D);
+    stage_load(stages, a, qkv, dy, rows, b, h, q0);
+
+    float dk[M][DP / 8][4] = {}, dv[M][DP / 8][4] = {};
+    for (int stage = 0, next_q0; h <= last_head; stage ^= 1, q0 = next_q0) {
+        const bool head_ends = q0 + STEP >= end;
+        copy_async_wait<0>(); /* this step is there, nobody reads the one before */
+        __syncthreads();
+        next_q0 = head_ends ? k0 : q0 + STEP;
+        h += head_ends;
+        if (h <= last_head)
+            stage_load(stages + (stage ^ 1), a, qkv, dy, rows, b, h, next_q0);
+        if (q0 + STEP <= key) continue; /* no row of this step sees the warp's keys */
+
+        const query_stage<T, DP, STEP> &now = stages[stage];
+        float p[M][STEP / 8][4], ds[M][STEP / 8][4];
+        product_nt<T, DP, M, STEP>(p, k_tile + own * LD, now.q);
+        product_nt<T, DP, M, STEP>(ds, v_tile + own * LD, now.dy);
+        const bool masked =
+            q0 < key + ROWS - 1 || now.rows[min(STEP, n - q0) - 1].start > key;
+        gradient_step<M, STEP>(p, ds, now.rows, c, masked, key, q0);
+        product_add<T, DP, M, STEP>(dv, p, now.dy);
+        product_add<T, DP, M, STEP>(dk, ds, now.q);
+    }
+
+#pragma unroll
+    for (int i = 0; i < M * DP / 2; i++)
+        dk[i / (DP / 2)][i / 4 % (DP / 8)][i % 4] *= a.scale;
+    const attention_head<T> to = head_at(dqkv, a, b, last_head);
+    const int row = k0 + own;
+    rows_store<T, DP, M>(to.k + row * to.ld, to.ld, n - row, D, k_tile + own * LD, dk);
+    rows_store<T, DP, M>(to.v + row * to.ld, to.ld, n - row, D, v_tile + own * LD, dv);
+#endif
+}
+
+/* ---- launches -------------------------------------------------------------------------------- */
+
+template <typename T> struct backward {
+    T *dqkv;
+    const struct attention_row *rows;
+    const T *dy, *qkv;
+    const struct nn_attention *a;
+};
+
+template <typename T, int DP, int ROWS, int STEP>
+static void launch_dq(cudaStream_t s, const backward<T> &w)
+{
+    constexpr size_t bytes = tile_bytes<DP, ROWS * ATTENTION_WARPS, STEP>();
+    const int64_t blocks = ceil_div(w.a->T, ROWS * ATTENTION_WARPS) * w.a->B * w.a->H;
+    CUDA_ALLOW_SHARED((attention_dq_tensor<T, DP, ROWS, STEP>), bytes);
+    CUDA_LAUNCH((attention_dq_tensor<T, DP, ROWS, STEP>), (unsigned)blocks,
+                ATTENTION_THREADS, bytes, s, w.dqkv, w.rows, w.dy, w.qkv, *w.a);
+}
+
+template <typename T, int DP, int ROWS, int STEP>
+static void launch_dkv(cudaStream_t s, const backward<T> &w)
+{
+    constexpr size_t bytes = dkv_bytes<T, DP, ROWS, STEP>();
+    const int64_t blocks = ceil_div(w.a->T, ROWS * ATTENTION_WARPS) * w.a->B * w.a->K;
+    CUDA_ALLOW_SHARED((attention_dkv_tensor<T, DP, ROWS, STEP>), bytes);
+    CUDA_LAUNCH((attention_dkv_tensor<T, DP, ROWS, STEP>), (unsigned)blocks,
+                ATTENTION_THREADS, bytes, s, w.dqkv, w.rows, w.dy, w.qkv, *w.a);
+}
+
+/* Wide heads: registers leave a warp 16 keys, and large tiles are taken only where two blocks fit
+ * on a multiprocessor, one to compute while the other waits. */
+template <typename T> static void bwd_tensor(cudaStream_t s, const backward<T> &w)
+{
+    const int64_t D = w.a->D;
+    if (D <= 32) {
+        launch_dkv<T, 32, 32, 32>(s, w);
+        launch_dq<T, 32, 32, 32>(s, w);
+    } else if (D <= 64) {
+        launch_dkv<T, 64, 32, 32>(s, w);
+        launch_dq<T, 64, 32, 32>(s, w);
+    } else if (D <= 96) {
+        launch_dkv<T, 96, 16, 32>(s, w);
+        if (attention_shared_fits(tile_bytes<96, 128, 32>(), 2))
+            launch_dq<T, 96, 32, 32>(s, w);
+        else
+            launch_dq<T, 96, 16, 32>(s, w);
+    } else {
+        if (attention_shared_fits(dkv_bytes<T, 128, 16, 32>(), 2))
+            launch_dkv<T, 128, 16, 32>(s, w);
+        else
+            launch_dkv<T, 128, 16, 16>(s, w);
+        if (attention_shared_fits(tile_bytes<128, 128, 32>(), 2))
+            launch_dq<T, 128, 32, 32>(s, w);
+        else
+            launch_dq<T, 128, 16, 16>(s, w);
+    }
+}
+
+int64_t cuda_attention_bwd_floats(enum dtype t, const struct nn_attention *a)
+{
+    (void)t;
+    return a->B * a->H * a->T * (int64_t)(sizeof(struct attention_row) / sizeof(float));
+}
+
+void cuda_attention_bwd(cudaStream_t s, enum dtype t, void *dqkv, float *scratch,
+                        const void *dy, const void *y, const float *lse, const void *qkv,
+                        const struct nn_attention *a)
+{
+    struct attention_row *const rows = reinterpret_cast<struct attention_row *>(scratch);
+    CUDA_FOR_TYPE(
+        t, delta(s, rows, static_cast<const T *>(dy), static_cast<const T *>(y), lse, a));
+    if (!attention_on_tensor_cores(t, qkv, dy, a) ||
+        !attention_on_tensor_cores(t, dqkv, dy, a)) {
+        attention_plain_bwd(s, t, dqkv, rows, dy, qkv, a);
+    } else if (t == DTYPE_BF16) {
+        typedef __nv_bfloat16 T;
+        bwd_tensor<T>(s, {static_cast<T *>(dqkv), rows, static_cast<const T *>(dy),
+                          static_cast<const T *>(qkv), a});
+    } else {
+        typedef __half T;
+        bwd_tensor<T>(s, {static_cast<T *>(dqkv), rows, static_cast<const T *>(dy),
+                          static_cast<const T *>(qkv), a});
+    }
+}
