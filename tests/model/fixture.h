@@ -104,40 +104,140 @@ static inline struct model_input fixture_input(const struct fixture *f, const js
                                 .doc_start = fixture_list(one, "doc_start")};
 }
 
-/* A model over weights and gradients of its own. */
+/* A model over weights and gradients of its own, on the device under test; all pointers but
+ * `fixture` are to its memory. */
 struct rig {
+    const struct fixture *fixture;
     struct device *device;
     struct nn *nn;
     struct model *model;
     struct arena arena;
-    float *weights, *grads; /* [n_elements], gradients zero */
+    enum dtype dtype;
+    void *weights; /* [n_elements] of dtype */
+    float *grads;  /* [n_elements], zero before the first rig_train */
 };
 
-static inline void rig_open(struct rig *r, const struct fixture *f,
-                            enum model_recompute recompute)
+/* Training and decoding take the larger of what they need. */
+static inline struct model_needs rig_measure(const struct model_options *o,
+                                             struct device *dev)
+{
+    struct model_needs needs;
+    struct nn *nn = NULL;
+    struct model *m = NULL;
+    struct model_decoder *d = NULL;
+    struct arena arena = arena_measure();
+    ASSERT_OK(model_measure(o, dev, 2, true, &needs));
+    ASSERT_OK(nn_create_measuring(&nn, dev, 2));
+    ASSERT_OK(model_create(&m, o, nn, NULL, NULL, &arena));
+    ASSERT_OK(model_decoder_create(&d, m, o->max_B, o->T));
+    model_decode(d, NULL, NULL);
+    if (needs.activation_bytes < arena.peak_bytes)
+        needs.activation_bytes = arena.peak_bytes;
+    if (needs.scratch_bytes < nn_scratch_peak_bytes(nn))
+        needs.scratch_bytes = nn_scratch_peak_bytes(nn);
+    model_decoder_destroy(&d);
+    model_destroy(&m);
+    nn_destroy(&nn);
+    return needs;
+}
+
+/* `flat`, in host memory, becomes the weights. */
+static inline void rig_set_weights(struct rig *r, const float *flat)
+{
+    const int64_t n = r->fixture->params.n_elements;
+    void *bits = test_alloc((size_t)n * dtype_bytes(r->dtype));
+    dtype_convert(bits, r->dtype, flat, DTYPE_F32, n);
+    device_copy_in(r->device, r->weights, bits, (size_t)n * dtype_bytes(r->dtype));
+}
+
+static inline float *fixture_weights(const struct fixture *f)
+{
+    float *flat = test_alloc((size_t)f->params.n_elements * sizeof *flat);
+    fixture_to_flat(f, 0, flat);
+    return flat;
+}
+
+/* `name`: of the device. */
+static inline void rig_open_on(struct rig *r, const char *name, const struct fixture *f,
+                               enum model_recompute recompute, enum dtype t)
 {
     const struct model_options o = {.arch = &f->arch,
                                     .params = &f->params,
                                     .max_B = f->B,
                                     .T = f->T,
-                                    .recompute = recompute};
-    struct model_needs needs;
-    *r = (struct rig){0};
-    ASSERT_OK(device_open(&r->device, "cpu"));
-    ASSERT_OK(model_measure(&o, r->device, 2, true, &needs));
-    r->arena = arena_over(test_alloc(needs.activation_bytes), needs.activation_bytes);
-    memset(r->arena.base, 0xff,
-           needs.activation_bytes); /* NaNs: nothing is read unwritten */
-    r->weights = test_alloc((size_t)f->params.n_elements * sizeof(float));
-    r->grads = test_alloc((size_t)f->params.n_elements * sizeof(float));
-    fixture_to_flat(f, 0, r->weights);
+                                    .recompute = recompute,
+                                    .dtype = t};
+    *r = (struct rig){.fixture = f, .dtype = t};
+    ASSERT_OK(test_named_device_open(&r->device, name));
+    const struct model_needs needs = rig_measure(&o, r->device);
+    const size_t n = (size_t)f->params.n_elements;
+    char *dirt = test_alloc(needs.activation_bytes);
+    memset(dirt, 0xff, needs.activation_bytes); /* NaNs: nothing is read unwritten */
+    r->arena = arena_over(bytes_on_device(r->device, dirt, needs.activation_bytes),
+                          needs.activation_bytes);
+    r->weights =
+        bytes_on_device(r->device, test_alloc(n * dtype_bytes(t)), n * dtype_bytes(t));
+    r->grads =
+        bytes_on_device(r->device, test_alloc(n * sizeof(float)), n * sizeof(float));
+    rig_set_weights(r, fixture_weights(f));
     ASSERT_OK(nn_create(&r->nn, r->device, 2, needs.scratch_bytes));
     ASSERT_OK(model_create(&r->model, &o, r->nn, r->weights, r->grads, &r->arena));
+}
+
+static inline void rig_open(struct rig *r, const struct fixture *f,
+                            enum model_recompute recompute)
+{
+    rig_open_on(r, test_device_name(), f, recompute, DTYPE_F32);
 }
 
 static inline void rig_close(struct rig *r)
 {
     model_destroy(&r->model);
     nn_destroy(&r->nn);
-    device_close(&r->device);
+    test_device_close(&r->device);
+}
+
+static inline struct model_input rig_input(struct rig *r, const struct model_input *host)
+{
+    const int64_t N = host->B * host->T;
+    struct model_input in = *host;
+    in.tokens = ints_on_device(r->device, host->tokens, N);
+    in.targets = ints_on_device(r->device, host->targets, N);
+    in.positions = ints_on_device(r->device, host->positions, N);
+    in.doc_start = ints_on_device(r->device, host->doc_start, N);
+    return in;
+}
+
+/* The model's functions from and to host memory: the loss of this call alone. */
+static inline struct nn_loss rig_train(struct rig *r, const struct model_input *host,
+                                       float gradient_scale,
+                                       const struct model_hooks *hooks)
+{
+    struct nn_loss loss = {0};
+    const struct model_input in = rig_input(r, host);
+    struct nn_loss *on = bytes_on_device(r->device, &loss, sizeof loss);
+    model_train(r->model, &in, on, gradient_scale, hooks);
+    device_copy_out(r->device, &loss, on, sizeof loss);
+    return loss;
+}
+
+static inline struct nn_loss rig_loss(struct rig *r, const struct model_input *host,
+                                      float *row_loss)
+{
+    struct nn_loss loss = {0};
+    const struct model_input in = rig_input(r, host);
+    struct nn_loss *on = bytes_on_device(r->device, &loss, sizeof loss);
+    struct tensor rows = dirty_on_device(r->device, DTYPE_F32, 1, host->B * host->T);
+    model_loss(r->model, &in, on, row_loss ? tensor_f32(&rows) : NULL);
+    device_copy_out(r->device, &loss, on, sizeof loss);
+    if (row_loss) device_copy_out(r->device, row_loss, rows.data, tensor_bytes(&rows));
+    return loss;
+}
+
+static inline float *rig_grads(struct rig *r)
+{
+    const size_t bytes = (size_t)r->fixture->params.n_elements * sizeof(float);
+    float *flat = test_alloc(bytes);
+    device_copy_out(r->device, flat, r->grads, bytes);
+    return flat;
 }

@@ -1,4 +1,5 @@
-/* Generation against training's forward, and choosing tokens. */
+/* @devices cpu cuda
+ * Generation against training's forward, and choosing tokens. */
 #include <math.h>
 
 #include "fixture.h"
@@ -13,37 +14,49 @@ static double loss_of(const float *logits, int64_t V, int32_t target)
     return log(sum) + top - logits[target];
 }
 
+static void decode_fixture(const struct fixture *f, enum dtype t, double tolerance)
+{
+    const json_t *one = json_array_get(json_object_get(f->json, "cases"), 0);
+    const struct model_input in = fixture_input(f, one);
+    const int64_t V = f->arch.vocab_size;
+    struct rig r;
+    struct model_decoder *d = NULL;
+    rig_open_on(&r, test_device_name(), f, MODEL_RECOMPUTE_NONE, t);
+    ASSERT_OK(model_decoder_create(&d, r.model, f->B, f->T));
+    float *logits = test_alloc((size_t)(f->B * V) * sizeof *logits);
+    for (int64_t i = 0; i < f->T; i++) {
+        int32_t tokens[2] = {in.tokens[i], in.tokens[f->T + i]};
+        for (int64_t k = 0; k < f->B * V; k++) logits[k] = NAN;
+        model_decode(d, tokens, logits);
+        for (int64_t b = 0; b < f->B; b++) {
+            const size_t n = (size_t)(b * f->T + i);
+            const double want =
+                json_real_value(json_array_get(json_object_get(one, "row_loss"), n));
+            const double got = loss_of(logits + b * V, V, in.targets[n]);
+            if (!(fabs(got - want) <= tolerance * want))
+                fail_msg("%s, token %d: loss %.6g, not %.6g", dtype_name(t), (int)n, got,
+                         want);
+        }
+    }
+    model_decoder_destroy(&d);
+    rig_close(&r);
+}
+
 TEST(decoding_with_a_cache_equals_the_whole_forward)
 {
     static const char *const names[] = {"gpt2", "llama"};
+    static const double tolerances[] = {
+        [DTYPE_F32] = 1e-4, [DTYPE_BF16] = 2e-2, [DTYPE_F16] = 3e-3};
+    struct device *dev = NULL;
+    ASSERT_OK(test_device_open(&dev));
     for (int i = 0; i < 2; i++) {
         struct fixture f;
-        struct rig r;
-        struct model_decoder *d = NULL;
         fixture_open(&f, names[i]);
-        const json_t *one = json_array_get(json_object_get(f.json, "cases"), 0);
-        const struct model_input in = fixture_input(&f, one);
-        rig_open(&r, &f, MODEL_RECOMPUTE_NONE);
-        ASSERT_OK(model_decoder_create(&d, r.model, f.B, f.T));
-        struct tensor logits =
-            tensor_2d(test_alloc((size_t)(f.B * f.arch.vocab_size) * sizeof(float)),
-                      DTYPE_F32, f.B, f.arch.vocab_size);
-        for (int64_t t = 0; t < f.T; t++) {
-            int32_t tokens[2] = {in.tokens[t], in.tokens[f.T + t]};
-            model_decode(d, tokens, &logits);
-            for (int64_t b = 0; b < f.B; b++) {
-                const size_t n = (size_t)(b * f.T + t);
-                const double want =
-                    json_real_value(json_array_get(json_object_get(one, "row_loss"), n));
-                const double got = loss_of((float *)logits.data + b * f.arch.vocab_size,
-                                           f.arch.vocab_size, in.targets[n]);
-                assert_true(fabs(got - want) <= 1e-4 * want);
-            }
-        }
-        model_decoder_destroy(&d);
-        rig_close(&r);
+        for (enum dtype t = DTYPE_F32; t <= DTYPE_F16; t++)
+            if (device_supports(dev, t)) decode_fixture(&f, t, tolerances[t]);
         fixture_close(&f);
     }
+    test_device_close(&dev);
 }
 
 static const float logits[5] = {1, 3, 2, 3, -1};

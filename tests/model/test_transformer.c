@@ -1,4 +1,5 @@
-/* The whole model against values that PyTorch computed, and against itself. */
+/* @devices cpu cuda
+ * The whole model against values that PyTorch computed, and against itself. */
 #include <math.h>
 
 #include "fixture.h"
@@ -28,12 +29,11 @@ static void check_case(const struct fixture *f, const json_t *one,
     const double want = json_real_value(json_object_get(one, "loss_sum"));
     float *row_loss = test_alloc((size_t)(f->B * f->T) * sizeof *row_loss);
     float *grads = test_alloc((size_t)f->params.n_elements * sizeof *grads);
-    struct nn_loss loss = {0}, only = {0};
     rig_open(&r, f, recompute);
     fixture_to_flat(f, fixture_int(one, "grads_offset"), grads);
 
-    model_train(r.model, &in, &loss, NULL, NULL);
-    model_loss(r.model, &in, &only, row_loss);
+    const struct nn_loss loss = rig_train(&r, &in, 1, NULL);
+    const struct nn_loss only = rig_loss(&r, &in, row_loss);
     assert_int_equal(loss.n_targets, fixture_int(one, "n_targets"));
     assert_true(fabs(loss.sum - want) <= 1e-5 * want);
     assert_true(fabs(only.sum - want) <= 1e-5 * want);
@@ -42,7 +42,7 @@ static void check_case(const struct fixture *f, const json_t *one,
             json_real_value(json_array_get(json_object_get(one, "row_loss"), (size_t)n));
         assert_true(fabs((double)row_loss[n] - row) <= 1e-4 * (row + 1e-3));
     }
-    check_gradients(f, r.grads, grads);
+    check_gradients(f, rig_grads(&r), grads);
     rig_close(&r);
 }
 
@@ -62,22 +62,25 @@ TEST(loss_and_gradients_equal_pytorch_whole_packed_and_recomputed)
     }
 }
 
+static struct model_input input_of_case(const struct fixture *f, size_t i)
+{
+    return fixture_input(f, json_array_get(json_object_get(f->json, "cases"), i));
+}
+
 TEST(recomputation_changes_no_bit)
 {
     for (int i = 0; i < 2; i++) {
         struct fixture f;
         struct rig a, b;
-        struct nn_loss loss_a = {0}, loss_b = {0};
         fixture_open(&f, names[i]);
-        const struct model_input in =
-            fixture_input(&f, json_array_get(json_object_get(f.json, "cases"), 1));
+        const struct model_input in = input_of_case(&f, 1);
         rig_open(&a, &f, MODEL_RECOMPUTE_NONE);
         rig_open(&b, &f, MODEL_RECOMPUTE_FULL);
-        model_train(a.model, &in, &loss_a, NULL, NULL);
-        model_train(b.model, &in, &loss_b, NULL, NULL);
+        const struct nn_loss loss_a = rig_train(&a, &in, 1, NULL);
+        const struct nn_loss loss_b = rig_train(&b, &in, 1, NULL);
         assert_true(loss_a.sum == loss_b.sum);
-        assert_memory_equal(a.grads, b.grads,
-                            (size_t)f.params.n_elements * sizeof *a.grads);
+        assert_memory_equal(rig_grads(&a), rig_grads(&b),
+                            (size_t)f.params.n_elements * sizeof(float));
         rig_close(&a);
         rig_close(&b);
         fixture_close(&f);
@@ -91,22 +94,20 @@ TEST(documents_of_a_packed_sequence_do_not_see_each_other)
         struct fixture f;
         struct rig r;
         fixture_open(&f, names[i]);
-        const struct model_input in =
-            fixture_input(&f, json_array_get(json_object_get(f.json, "cases"), 1));
+        const struct model_input in = input_of_case(&f, 1);
         int64_t second = 0; /* first row of the first sequence's second document */
         while (in.doc_start[second] == 0) second++;
         const size_t N = (size_t)(f.B * f.T);
         float *before = test_alloc(N * sizeof *before),
               *after = test_alloc(N * sizeof *after);
-        struct nn_loss loss = {0};
         rig_open(&r, &f, MODEL_RECOMPUTE_NONE);
-        model_loss(r.model, &in, &loss, before);
+        rig_loss(&r, &in, before);
         int32_t *tokens = test_alloc(N * sizeof *tokens);
         memcpy(tokens, in.tokens, N * sizeof *tokens);
         for (int64_t n = 0; n < second; n++) tokens[n] = (tokens[n] + 1) % 61;
         struct model_input changed = in;
         changed.tokens = tokens;
-        model_loss(r.model, &changed, &loss, after);
+        rig_loss(&r, &changed, after);
         assert_true(before[0] != after[0]);
         assert_memory_equal(before + second, after + second,
                             (N - (size_t)second) * sizeof *before);
@@ -121,26 +122,25 @@ TEST(gradient_is_the_slope_of_the_loss)
     for (int i = 0; i < 2; i++) {
         struct fixture f;
         struct rig r;
-        struct nn_loss loss = {0}, up = {0}, down = {0};
         fixture_open(&f, names[i]);
-        const struct model_input in =
-            fixture_input(&f, json_array_get(json_object_get(f.json, "cases"), 0));
+        const struct model_input in = input_of_case(&f, 0);
         rig_open(&r, &f, MODEL_RECOMPUTE_NONE);
-        model_train(r.model, &in, &loss, NULL, NULL);
+        rig_train(&r, &in, 1, NULL);
         const int64_t n = f.params.n_elements;
-        double norm = 0;
-        for (int64_t k = 0; k < n; k++) norm += (double)r.grads[k] * (double)r.grads[k];
+        const float *grads = rig_grads(&r), *start = fixture_weights(&f);
+        double norm = 0, loss[2];
+        for (int64_t k = 0; k < n; k++) norm += (double)grads[k] * (double)grads[k];
         norm = sqrt(norm);
         const double h = 2e-3;
-        float *start = test_alloc((size_t)n * sizeof *start);
-        memcpy(start, r.weights, (size_t)n * sizeof *start);
-        for (int64_t k = 0; k < n; k++)
-            r.weights[k] = (float)((double)start[k] + h * (double)r.grads[k] / norm);
-        model_loss(r.model, &in, &up, NULL);
-        for (int64_t k = 0; k < n; k++)
-            r.weights[k] = (float)((double)start[k] - h * (double)r.grads[k] / norm);
-        model_loss(r.model, &in, &down, NULL);
-        const double slope = (up.sum - down.sum) / (2 * h);
+        float *moved = test_alloc((size_t)n * sizeof *moved);
+        for (int side = 0; side < 2; side++) {
+            const double step = (side ? h : -h) / norm;
+            for (int64_t k = 0; k < n; k++)
+                moved[k] = (float)((double)start[k] + step * (double)grads[k]);
+            rig_set_weights(&r, moved);
+            loss[side] = rig_loss(&r, &in, NULL).sum;
+        }
+        const double slope = (loss[1] - loss[0]) / (2 * h);
         if (!(fabs(slope - norm) <= 2e-3 * norm))
             fail_msg("slope %g, gradient norm %g", slope, norm);
         rig_close(&r);
@@ -148,9 +148,33 @@ TEST(gradient_is_the_slope_of_the_loss)
     }
 }
 
+/* A scale that is a power of two scales every gradient without rounding anything else. */
+TEST(gradients_are_those_of_the_scaled_loss)
+{
+    for (int i = 0; i < 2; i++) {
+        struct fixture f;
+        struct rig plain, scaled;
+        fixture_open(&f, names[i]);
+        const struct model_input in = input_of_case(&f, 0);
+        rig_open(&plain, &f, MODEL_RECOMPUTE_NONE);
+        rig_open(&scaled, &f, MODEL_RECOMPUTE_NONE);
+        const struct nn_loss a = rig_train(&plain, &in, 1, NULL);
+        const struct nn_loss b = rig_train(&scaled, &in, 64, NULL);
+        const float *one = rig_grads(&plain), *many = rig_grads(&scaled);
+        assert_true(a.sum == b.sum && a.n_targets == b.n_targets);
+        for (int64_t k = 0; k < f.params.n_elements; k++)
+            assert_true(many[k] == 64 * one[k]);
+        rig_close(&plain);
+        rig_close(&scaled);
+        fixture_close(&f);
+    }
+}
+
+/* ---- hooks -------------------------------------------------------------------------------- */
+
 /* What backward says is final must not change after it said so. */
 struct watch {
-    const float *grads;
+    struct rig *rig;
     float *seen;
     int64_t n, low;
     bool changed;
@@ -159,11 +183,12 @@ struct watch {
 static void on_ready(void *context, int64_t low)
 {
     struct watch *w = context;
+    const float *grads = rig_grads(w->rig);
     if (low > w->low) w->changed = true; /* it only ever goes down */
-    if (memcmp(w->seen + w->low, w->grads + w->low,
+    if (memcmp(w->seen + w->low, grads + w->low,
                (size_t)(w->n - w->low) * sizeof *w->seen) != 0)
         w->changed = true;
-    memcpy(w->seen + low, w->grads + low, (size_t)(w->n - low) * sizeof *w->seen);
+    memcpy(w->seen + low, grads + low, (size_t)(w->n - low) * sizeof *w->seen);
     w->low = low;
 }
 
@@ -172,19 +197,142 @@ TEST(gradients_reported_final_do_not_change_any_more)
     for (int i = 0; i < 2; i++) {
         struct fixture f;
         struct rig r;
-        struct nn_loss loss = {0};
         fixture_open(&f, names[i]);
-        const struct model_input in =
-            fixture_input(&f, json_array_get(json_object_get(f.json, "cases"), 0));
+        const struct model_input in = input_of_case(&f, 0);
         rig_open(&r, &f, MODEL_RECOMPUTE_NONE);
         const int64_t n = f.params.n_elements;
-        struct watch w = {.grads = r.grads, .n = n, .low = n};
+        struct watch w = {.rig = &r, .n = n, .low = n};
         w.seen = test_alloc((size_t)n * sizeof *w.seen);
-        model_train(r.model, &in, &loss, on_ready, &w);
+        const struct model_hooks hooks = {.ready = on_ready, .context = &w};
+        rig_train(&r, &in, 1, &hooks);
         assert_false(w.changed);
         assert_int_equal(w.low, 0);
-        assert_memory_equal(w.seen, r.grads, (size_t)n * sizeof *w.seen);
+        assert_memory_equal(w.seen, rig_grads(&r), (size_t)n * sizeof *w.seen);
         rig_close(&r);
         fixture_close(&f);
     }
+}
+
+/* Weights that come only when they are asked for: until then they are NaN. */
+struct supply {
+    struct rig *rig;
+    const float *weights; /* host */
+    bool *came;           /* [n_elements] */
+};
+
+static void on_need(void *context, int64_t low, int64_t high)
+{
+    struct supply *s = context;
+    assert_true(0 <= low && low <= high && high <= s->rig->fixture->params.n_elements);
+    device_copy_in(s->rig->device, (float *)s->rig->weights + low, s->weights + low,
+                   (size_t)(high - low) * sizeof(float));
+    for (int64_t k = low; k < high; k++) s->came[k] = true;
+}
+
+static void weights_come_late(const struct fixture *f, enum model_recompute recompute)
+{
+    struct rig whole, late;
+    const struct model_input in = input_of_case(f, 0);
+    const size_t n = (size_t)f->params.n_elements;
+    float *nans = test_alloc(n * sizeof *nans);
+    for (size_t k = 0; k < n; k++) nans[k] = NAN;
+    rig_open(&whole, f, recompute);
+    rig_open(&late, f, recompute);
+    rig_set_weights(&late, nans);
+    struct supply supply = {.rig = &late,
+                            .weights = fixture_weights(f),
+                            .came = test_alloc(n * sizeof(bool))};
+    const struct model_hooks hooks = {.need = on_need, .context = &supply};
+    const struct nn_loss want = rig_train(&whole, &in, 1, NULL);
+    const struct nn_loss got = rig_train(&late, &in, 1, &hooks);
+    assert_true(got.sum == want.sum);
+    assert_memory_equal(rig_grads(&late), rig_grads(&whole), n * sizeof(float));
+    for (int i = 0; i < f->params.n_params; i++) {
+        const struct param *p = &f->params.params[i];
+        for (int64_t k = p->offset; k < p->offset + p->n; k++)
+            if (!supply.came[k]) fail_msg("%s was never asked for", p->name);
+    }
+    rig_close(&whole);
+    rig_close(&late);
+}
+
+TEST(weights_are_asked_for_before_they_are_read)
+{
+    for (int i = 0; i < 2; i++) {
+        struct fixture f;
+        fixture_open(&f, names[i]);
+        weights_come_late(&f, MODEL_RECOMPUTE_NONE);
+        weights_come_late(&f, MODEL_RECOMPUTE_FULL);
+        fixture_close(&f);
+    }
+}
+
+/* ---- types -------------------------------------------------------------------------------- */
+
+static double worst_parameter(const struct fixture *f, const float *got,
+                              const float *want, float scale, double *whole)
+{
+    double worst = 0, error = 0, size = 0;
+    for (int i = 0; i < f->params.n_params; i++) {
+        const struct param *p = &f->params.params[i];
+        double e = 0, s = 0;
+        for (int64_t k = p->offset; k < p->offset + p->n; k++) {
+            const double d = (double)got[k] / (double)scale - (double)want[k];
+            e += d * d;
+            s += (double)want[k] * (double)want[k];
+        }
+        worst = fmax(worst, s > 0 ? e / s : e);
+        error += e;
+        size += s;
+    }
+    *whole = error / size;
+    return worst;
+}
+
+/* A model of type t on the device under test against one of fp32 on the CPU with the same,
+ * rounded weights. */
+static void compare_with_cpu(const struct fixture *f, size_t i, enum dtype t)
+{
+    static const double limits[] = {
+        [DTYPE_F32] = 1e-10, [DTYPE_BF16] = 1e-4, [DTYPE_F16] = 1e-5};
+    const float scale = t == DTYPE_F16 ? 128 : 1; /* as a loss scale keeps small ones */
+    const struct model_input in = input_of_case(f, i);
+    struct rig cpu, r;
+    rig_open_on(&cpu, "cpu", f, MODEL_RECOMPUTE_NONE, DTYPE_F32);
+    rig_open_on(&r, test_device_name(), f, MODEL_RECOMPUTE_NONE, t);
+    struct tensor flat = tensor_1d(fixture_weights(f), DTYPE_F32, f->params.n_elements);
+    flat = rounded(flat, t);
+    rig_set_weights(&cpu, tensor_f32(&flat));
+    const struct nn_loss want = rig_train(&cpu, &in, 1, NULL);
+    const struct nn_loss got = rig_train(&r, &in, scale, NULL);
+    double whole;
+    const double worst =
+        worst_parameter(f, rig_grads(&r), rig_grads(&cpu), scale, &whole);
+    const double loss_error = fabs(got.sum - want.sum) / want.sum;
+    print_message("%s, case %zu, %s: loss off by %.2g of it, gradient NMSE %.2g (worst "
+                  "parameter %.2g)\n",
+                  f->arch.hf_gpt2_names ? "gpt2" : "llama", i, dtype_name(t), loss_error,
+                  whole, worst);
+    assert_true(loss_error <= sqrt(limits[t]));
+    if (!(whole <= limits[t]))
+        fail_msg("%s: gradient NMSE %.3g > %.3g", dtype_name(t), whole, limits[t]);
+    rig_close(&r);
+    rig_close(&cpu);
+}
+
+TEST(each_type_gives_the_gradient_of_the_cpu)
+{
+    struct device *d = NULL;
+    ASSERT_OK(test_device_open(&d));
+    for (enum dtype t = DTYPE_F32; t <= DTYPE_F16; t++) {
+        if (!device_supports(d, t)) continue;
+        for (int i = 0; i < 2; i++) {
+            struct fixture f;
+            fixture_open(&f, names[i]);
+            compare_with_cpu(&f, 0, t);
+            compare_with_cpu(&f, 1, t);
+            fixture_close(&f);
+        }
+    }
+    test_device_close(&d);
 }
