@@ -13,7 +13,7 @@
 #include "shared.h"
 #include "work.h"
 
-enum { PAGE = 4096, ALIGN = 256, GUARD_PAGES = 16 };
+enum { PAGE = 4096, ALIGN = 256, GUARD_PAGES = 16, HUGE_BYTES = 4 << 20 };
 static const size_t DEFAULT_TOTAL_BYTES = (size_t)8 << 30;
 static const size_t REGION_BYTES = (size_t)1
                                    << 40; /* of addresses, never given out twice */
@@ -133,6 +133,8 @@ void *memory_alloc(enum memory_place place, int device, size_t bytes)
         emulation_fail("all addresses for device memory are used up");
     if (mprotect(first, pages, PROT_READ | PROT_WRITE) != 0) return NULL;
     region_next = end;
+    /* opening and closing takes time for each page */
+    if (pages > HUGE_BYTES) madvise(first, pages, MADV_HUGEPAGE);
     memset(first, 0xFF, pages);
     struct allocation *const a = new_allocation();
     *a = (struct allocation){.base = end - round_up(bytes, ALIGN),
@@ -163,9 +165,9 @@ bool memory_free(enum memory_place place, void *p)
 {
     struct allocation *const a = find(p);
     if (!a || !a->live || a->base != p || a->place != place) return false;
-    memory_open();
+    if (place == MEMORY_DEVICE && n_open == 0)
+        mprotect(a->first, a->page_bytes, PROT_READ | PROT_WRITE);
     check_edges(a);
-    memory_close();
     a->live = false;
     /* gives the pages back, keeps the addresses closed */
     if (mmap(a->first, a->page_bytes, PROT_NONE,
