@@ -18,21 +18,18 @@ static void device_line(struct doctor_report *r, int index,
         doctor_bytes((double)info->total_bytes), doctor_bytes((double)info->free_bytes));
 }
 
-/* One after the other, so that each is seen to open. */
-static void open_each(struct doctor_report *r, int n, int except)
+/* Another than this rank's own: opened and closed, so that it is seen to work. */
+static void other_device(struct doctor_report *r, int index)
 {
-    for (int i = 0; i < n; i++) {
-        struct device *d = NULL;
-        struct device_info info;
-        if (i == except) continue;
-        if (device_open(&d, "cuda", i) != STATUS_OK) {
-            doctor_advice(r, "%s", status_message());
-            continue;
-        }
-        device_describe(d, &info);
-        device_line(r, i, &info);
-        device_close(&d);
+    struct device *d = NULL;
+    struct device_info info;
+    if (device_open(&d, "cuda", index) != STATUS_OK) {
+        doctor_advice(r, "%s", status_message());
+        return;
     }
+    device_describe(d, &info);
+    device_line(r, index, &info);
+    device_close(&d);
 }
 
 /* Row: from, column: to; "yes" where `from` reaches the memory of `to` without the host. */
@@ -82,14 +79,17 @@ void doctor_gpus(struct doctor_report *r, const struct doctor_note *mine,
                 r, "the kernel has NVIDIA's module, so that there is a GPU that this "
                    "process cannot use: in a container, docker run --gpus all and "
                    "NVIDIA_DRIVER_CAPABILITIES=compute,utility");
-    } else if (!opened) {
-        doctor_line(r, "GPU", "not looked for");
-    } else {
-        device_line(r, mine->index, &mine->info);
+    }
+    for (int i = 0; i < mine->n_visible; i++) {
+        if (i == mine->index)
+            device_line(r, i, &mine->info);
+        else if (open_all)
+            other_device(r, i);
+    }
+    if (opened) {
         doctor_line(r, "versions", "%s", mine->info.libraries);
         peer_matrix(r, opened, mine->n_visible);
     }
-    if (open_all) open_each(r, mine->n_visible, mine->index);
     libraries(r);
 }
 
