@@ -204,7 +204,7 @@ static void spread_state(struct trainer *t)
         const struct tensor x = tensor_1d(r.master, DTYPE_F32, r.count);
         nn_cast(t->nn, &y, &x);
     }
-    train_settle(t);
+    train_settle(t); /* counts all as ready */
 }
 
 /* *damaged: the checkpoint is of this model, but some rank cannot have its numbers.  The status

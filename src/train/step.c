@@ -9,14 +9,31 @@
 #include "train/signals.h"
 #include "train/trainer.h"
 
+void train_settle(struct trainer *t)
+{
+    dp_gather_finish(t->dp);
+}
+
+/* Once a step, before the first gradient is final.  The weights have all arrived by then: forward
+ * needed them. */
+static void begin_reduction(struct trainer *t)
+{
+    if (t->reducing) return;
+    train_settle(t);
+    dp_begin(t->dp, t->grads);
+    t->reducing = true;
+}
+
 static void gradients_ready(void *context, int64_t low)
 {
-    dp_ready(context, low);
+    struct trainer *t = context;
+    begin_reduction(t);
+    dp_ready(t->dp, low);
 }
 
 static void weights_needed(void *context, int64_t low, int64_t high)
 {
-    dp_gather_need(context, low, high);
+    dp_gather_need(((struct trainer *)context)->dp, low, high);
 }
 
 /* Forward and backward of one micro-batch, recorded at its second pass and replayed from then on
@@ -56,19 +73,12 @@ static void accumulate(struct trainer *t, int64_t n_micro)
         const struct model_hooks hooks = {
             .need = i == 0 && !alone ? weights_needed : NULL,
             .ready = last && !alone ? gradients_ready : NULL,
-            .context = t->dp};
-        if (last) {
-            train_settle(t); /* the requests serve the reductions from here on */
-            dp_begin(t->dp, t->grads);
-        }
+            .context = t};
         run_micro_batch(t, &in, &hooks);
     }
+    begin_reduction(t);
     dp_finish(t->dp);
-}
-
-void train_settle(struct trainer *t)
-{
-    dp_gather_finish(t->dp);
+    t->reducing = false;
 }
 
 static struct input_sums local_sums(struct trainer *t)
@@ -106,6 +116,7 @@ static void update(struct trainer *t, double lr, double grad_scale)
         optim_adamw(t->nn, &c->optim, &t->params, &a, n_updates, lr, grad_scale);
         dp_gather_ready(t->dp, r.start + r.count);
     }
+    dp_gather_ready(t->dp, t->plan.padded_elements); /* padding is nobody's */
 }
 
 static void forget_graph(struct trainer *t)

@@ -198,6 +198,7 @@ status_t trainer_start_loader(struct trainer *t)
 void trainer_release(struct trainer *t)
 {
     void *block = t->memory.base;
+    if (t->dp) train_settle(t); /* whoever gets here has company: statuses are agreed */
     if (t->device) device_wait(t->device);
     loader_destroy(&t->loader);
     device_graph_destroy(t->device, &t->graph);

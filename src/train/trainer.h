@@ -46,6 +46,7 @@ struct trainer {
     struct nn *nn;
     struct model *model;
     struct dp *dp;
+    bool reducing; /* between dp_begin and dp_finish */
     struct zero *zero;
     struct mirror mirror;
     struct device_graph
@@ -57,7 +58,7 @@ struct trainer {
     double peak_flops; /* of all ranks' matrix products together, a second */
 };
 
-/* Collective on world; agreed.  Release it also after a failure. */
+/* Collective on world; agreed.  Release it also after a failure, together. */
 MUST_USE status_t trainer_init(struct trainer *t, struct comm *world, struct config *c);
 void trainer_release(struct trainer *t);
 

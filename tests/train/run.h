@@ -40,7 +40,8 @@ static inline void run_write_tokens(const char *path, uint64_t key, int64_t n_do
     token_writer_destroy(&w);
 }
 
-/* FOLDER/train.h5, FOLDER/validation.h5 and FOLDER/config.yaml, which trains on them. */
+/* FOLDER/train.h5, FOLDER/validation.h5 and FOLDER/config.yaml, which trains on them on the device
+ * under test. */
 static inline void run_prepare(const char *folder)
 {
     static const char config[] =
@@ -49,10 +50,11 @@ static inline void run_prepare(const char *folder)
         "data: {train: %s/train.h5, validation: %s/validation.h5,\n"
         "       sequence_length: 33}\n"
         "train: {run_dir: %s/run, steps: 20, batch_sequences: 12,\n"
-        "        micro_batch: 4, threads: 1, eval_interval: 10}\n"
+        "        micro_batch: 4, threads: 1, eval_interval: 10,\n"
+        "        device: %s, precision: fp32}\n"
         "optim: {lr: 3.0e-3, weight_decay: 0.1, clip: 1.0}\n"
         "schedule: {kind: cosine, warmup_steps: 5, min_ratio: 0.1}\n"
-        "parallel: {bucket_mb: 1}\n"
+        "parallel: {bucket_mb: 1, share_gpu: true}\n"
         "checkpoint: {interval: 0}\n"
         "log: {interval: 1, tensorboard: false}\n";
     char path[PATH_MAX], text[8192];
@@ -60,7 +62,8 @@ static inline void run_prepare(const char *folder)
     run_write_tokens(path, 1, 400);
     snprintf(path, sizeof path, "%s/validation.h5", folder);
     run_write_tokens(path, 2, 60);
-    const int n = snprintf(text, sizeof text, config, folder, folder, folder);
+    const int n =
+        snprintf(text, sizeof text, config, folder, folder, folder, test_device_name());
     assert_true(n > 0 && (size_t)n < sizeof text);
     snprintf(path, sizeof path, "%s/config.yaml", folder);
     ASSERT_OK(file_replace(path, text, (size_t)n));

@@ -95,7 +95,7 @@ TEST(signals_during_matrix_products_leave_the_heap_alone)
     pthread_t sender;
     signals_start();
     signals_arm();
-    ASSERT_OK(device_open(&device, "cpu"));
+    ASSERT_OK(device_open(&device, "cpu", 0));
     ASSERT_OK(nn_create(&nn, device, 2, 0));
     nn_matmul_nn(nn, &want, &x, &w, NN_ASSIGN);
     assert_int_equal(pthread_create(&sender, NULL, send_signals, NULL), 0);

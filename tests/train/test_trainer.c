@@ -37,6 +37,7 @@ TEST(planned_bytes_are_allocated_bytes_and_all_of_them_are_used)
         open_trainer(&t, &c, layouts[i]);
         assert_int_equal(device_allocated_bytes(t.device),
                          memory_plan_device_bytes(&t.plan));
+        assert_int_equal(device_host_bytes(t.device), memory_plan_pinned_bytes(&t.plan));
         for (int step = 0; step < 3; step++) train_step(&t, &s);
         assert_int_equal(device_allocated_bytes(t.device),
                          memory_plan_device_bytes(&t.plan));
@@ -46,12 +47,15 @@ TEST(planned_bytes_are_allocated_bytes_and_all_of_them_are_used)
     }
 }
 
-/* Weights and moments of this rank, hashed. */
-static uint64_t state_hash(const struct trainer *t)
+/* Weights and moments that this rank owns, hashed. */
+static uint64_t state_hash(struct trainer *t)
 {
     struct hash_stream *h = hash_stream_create();
-    for (int64_t i = 0; i < zero_n_ranges(t->zero); i++) {
-        const struct zero_range r = zero_range(t->zero, i);
+    mirror_begin_copy_out(&t->mirror);
+    mirror_wait(&t->mirror);
+    for (int64_t i = 0; i < zero_n_owned(t->zero); i++) {
+        const struct zero_range owned = zero_owned(t->zero, i);
+        const struct checkpoint_range r = mirror_range(&t->mirror, &owned);
         const size_t bytes = (size_t)r.count * sizeof(float);
         hash_stream_update(h, r.master, bytes);
         hash_stream_update(h, r.exp_avg, bytes);
@@ -70,14 +74,18 @@ TEST(a_step_that_is_not_finite_changes_nothing_on_any_rank)
     assert_false(s.skipped);
     const uint64_t before = state_hash(&t);
     const int last = comm_size(t.world) - 1;
-    float *norm =
-        t.weights + t.params.params[param_find(&t.params, "model.norm.weight")].offset;
-    const float keep = norm[0];
-    if (comm_rank(t.world) == last) norm[0] = INFINITY; /* one rank computes nonsense */
+    float *norm = (float *)t.weights +
+                  t.params.params[param_find(&t.params, "model.norm.weight")].offset;
+    const float nonsense = INFINITY;
+    float keep;
+    train_settle(&t);
+    device_copy_out(t.device, &keep, norm, sizeof keep);
+    if (comm_rank(t.world) == last) /* one rank computes nonsense */
+        device_copy_in(t.device, norm, &nonsense, sizeof nonsense);
     train_step(&t, &s);
     assert_true(s.skipped);
     assert_int_equal(t.progress.skipped, 1);
-    norm[0] = keep;
+    device_copy_in(t.device, norm, &keep, sizeof keep);
     assert_true(state_hash(&t) == before);
     train_step(&t, &s);
     assert_false(s.skipped);
