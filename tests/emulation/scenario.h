@@ -2,9 +2,11 @@
  * what the emulation finds ends the process and a seed is read once. */
 #pragma once
 
+#define _Noreturn [[noreturn]] /* the headers of C */
 extern "C" {
 #include "harness/harness.h"
 }
+#undef _Noreturn
 #include "nn/cuda_instructions.h"
 
 enum { SCENARIO_SEEDS = 20 };
