@@ -17,9 +17,9 @@ static long rank = -1; /* in MPI_COMM_WORLD; -1: not started by an MPI launcher 
 
 /* Items of YOKE_EMULATION_FAULT, as emulation.h lists them. */
 static const char *const emulation_fault_items[] = {
-    "devices",  "no_device", "old_driver", "arch",      "bf16",      "oom",
-    "oom_host", "launch",    "ecc",        "fault",     "hang",      "peer",
-    "rank",     "graphs",    "nccl_die",   "nccl_hang", "nccl_init",
+    "devices",  "no_device", "old_driver", "arch",       "bf16",       "oom",  "oom_host",
+    "launch",   "ecc",       "fault",      "hang",       "peer",       "rank", "graphs",
+    "nccl_die", "nccl_hang", "nccl_init",  "nccl_error", "nccl_after",
 };
 enum { N_ITEMS = sizeof emulation_fault_items / sizeof emulation_fault_items[0] };
 
