@@ -31,6 +31,15 @@
     extern __shared__ __align__(128) unsigned char cuda_dynamic_shared_[];               \
     type *const name = reinterpret_cast<type *>(cuda_dynamic_shared_)
 
+/* One store of 16 bytes, p aligned to 16.  The compiler makes one of a plain assignment too, but
+ * not always: behind a branch it was seen to make four. */
+static __device__ __forceinline__ void store_uint4(void *p, uint4 x)
+{
+    asm volatile("st.v4.b32 [%0], {%1,%2,%3,%4};\n" ::"l"(p), "r"(x.x), "r"(x.y), "r"(x.z),
+                 "r"(x.w)
+                 : "memory");
+}
+
 /* ---- asynchronous copies, global to shared memory (sm_80; plain copies before) ------------ */
 
 /* 16 bytes, both addresses aligned to 16; with valid == false zeros are written and nothing is

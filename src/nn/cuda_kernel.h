@@ -79,7 +79,7 @@ template <typename T> static __device__ __forceinline__ vec16<T> load_16(const T
 
 template <typename T> static __device__ __forceinline__ void store_16(T *p, const vec16<T> &v)
 {
-    *reinterpret_cast<uint4 *>(p) = *reinterpret_cast<const uint4 *>(&v);
+    store_uint4(p, *reinterpret_cast<const uint4 *>(&v));
 }
 
 /* Can rows of `n` elements at p be read 16 bytes at a time? */

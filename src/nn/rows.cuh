@@ -84,8 +84,9 @@ static __device__ __forceinline__ void rows_store_sums(float *partial, const flo
         }
     } else {
         CUDA_SHARED(float, room, V *W *CUDA_WARP);
+        const int mine = threadIdx.x / CUDA_WARP;
         for (int warp = 0; warp < ROWS_WARPS; warp++) {
-            if (threadIdx.x / CUDA_WARP == warp)
+            if (warp == mine)
                 for (int k = 0; k < V * W; k++) {
                     float *to = room + row_column<T>(me, k / W) + k % W;
                     *to = warp == 0 ? sum[k] : *to + sum[k];

@@ -95,6 +95,12 @@ emulation_launch_kernel(const char *name, dim3 grid, dim3 block, size_t shared_b
 #define CUDA_DYNAMIC_SHARED(type, name)                                                  \
     type *const name = static_cast<type *>(emulation_dynamic_shared())
 
+/* 16 bytes, p aligned to 16 */
+static inline void store_uint4(void *p, uint4 x)
+{
+    *static_cast<uint4 *>(p) = x;
+}
+
 /* ---- asynchronous copies --------------------------------------------------------------------- */
 
 static inline void copy_async_16(void *shared, const void *global, bool valid)
