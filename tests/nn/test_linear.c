@@ -50,9 +50,8 @@ static struct operands make(const struct setting *s, const struct linear_case *c
     return o;
 }
 
-static void linear(const struct setting *s, void *arg)
+static void linear(const struct setting *s, const struct linear_case *c)
 {
-    const struct linear_case *c = arg;
     const struct operands o = make(s, c);
     struct tensor y[2];
     for (int i = 0; i < 2; i++) {
@@ -68,9 +67,8 @@ static void linear(const struct setting *s, void *arg)
     check_same_bits(s, "linear", &y[0], &y[1]);
 }
 
-static void linear_gelu(const struct setting *s, void *arg)
+static void linear_gelu(const struct setting *s, const struct linear_case *c)
 {
-    const struct linear_case *c = arg;
     const struct operands o = make(s, c);
     struct tensor y[2], u[2];
     for (int i = 0; i < 2; i++) {
@@ -92,31 +90,44 @@ static void linear_gelu(const struct setting *s, void *arg)
 }
 
 /* Shapes with and without rows that are multiples of 8, all ways to give bias and residual. */
-static void all_cases(setting_body *body)
+static void all_cases(const struct setting *s,
+                      void (*check)(const struct setting *s, const struct linear_case *c))
 {
     static const int64_t shapes[][3] = {
         {1, 1, 1}, {5, 3, 7}, {37, 70, 40}, {33, 131, 43}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         for (int way = 0; way < 6; way++) {
-            struct linear_case c = {.N = shapes[i][0],
-                                    .C = shapes[i][1],
-                                    .O = shapes[i][2],
-                                    .bias = way % 3 > 0,
-                                    .shifted = way % 3 > 1,
-                                    .residual = way / 3 > 0};
-            each_nn(body, &c);
+            const struct linear_case c = {.N = shapes[i][0],
+                                          .C = shapes[i][1],
+                                          .O = shapes[i][2],
+                                          .bias = way % 3 > 0,
+                                          .shifted = way % 3 > 1,
+                                          .residual = way / 3 > 0};
+            check(s, &c);
         }
     }
 }
 
+static void all_linear(const struct setting *s, void *arg)
+{
+    (void)arg;
+    all_cases(s, linear);
+}
+
+static void all_linear_gelu(const struct setting *s, void *arg)
+{
+    (void)arg;
+    all_cases(s, linear_gelu);
+}
+
 TEST(linear_adds_bias_and_residual)
 {
-    all_cases(linear);
+    each_nn(all_linear, NULL);
 }
 
 TEST(linear_gelu_keeps_what_it_applies_gelu_to)
 {
-    all_cases(linear_gelu);
+    each_nn(all_linear_gelu, NULL);
 }
 
 /* ---- longer rows -------------------------------------------------------------------------- */
