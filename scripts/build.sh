@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Configure and build: build/yoke and, where a CUDA toolkit is, build/libyoke_cuda.so; or with --sanitize everything in build-asan/.  --tests builds
-# the tests too.  Running it again builds only what changed.
+# Configure and build: build/yoke and, where a CUDA toolkit is, build/libyoke_cuda.so; with
+# --sanitize everything in build-asan/.  --tests builds the tests too.  Running it again builds only
+# what changed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

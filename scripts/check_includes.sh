@@ -12,6 +12,8 @@ order=(src/core src/device parallel/mesh parallel/comm src/nn parallel/tp parall
     parallel/dp parallel/pp parallel/zero optim src/data src/checkpoint src/config src/train
     src/cli)
 
+sources=(--include='*.[ch]' --include='*.cu' --include='*.cuh')
+
 failed=0
 report() {
     echo "$1" >&2
@@ -43,7 +45,7 @@ while IFS=: read -r file line include; do
     elif [[ $include == *_impl.h && $to != "$from" ]]; then
         report "$file:$line: \"$include\" is private to $to"
     fi
-done < <(grep -rnoE --include='*.[ch]' '^ *# *include +"[^"]+"' src parallel optim |
+done < <(grep -rnoE "${sources[@]}" '^ *# *include +"[^"]+"' src parallel optim |
     sed -E 's/# *include +"([^"]+)"/\1/; s/: +/:/')
 
 while IFS=: read -r file line include; do
@@ -53,14 +55,14 @@ while IFS=: read -r file line include; do
     folder=${include%/*}
     [[ $folder == "$tested" || ${folder%/*} == "$tested" || $tested == harness ]] ||
         report "$file:$line: \"$include\" is private to $folder"
-done < <(grep -rnoE --include='*.[ch]' '^ *# *include +"[^"]+_impl.h"' tests |
+done < <(grep -rnoE "${sources[@]}" '^ *# *include +"[^"]+_impl.h"' tests |
     sed -E 's/# *include +"([^"]+)"/\1/; s/: +/:/')
 
 # forbid PATTERN SENTENCE FILE...: the files are those where it is allowed
 forbid() {
     local pattern=$1 sentence=$2 hits
     shift 2
-    hits=$(grep -rnE --include='*.[ch]' "$pattern" src parallel optim || true)
+    hits=$(grep -rnE "${sources[@]}" "$pattern" src parallel optim || true)
     for allowed in "$@"; do hits=$(grep -v "^$allowed" <<<"$hits" || true); done
     [[ -z $hits ]] || report "$hits"$'\n'"  ^ $sentence"
 }

@@ -45,7 +45,8 @@ mkdir -p "$folder/ptxas"
 # ---- compile what has changed: a report is kept under the hash of all it depends on ------------
 common=$({
     nvcc --version
-    cat scripts/ptxas_report.sh src/core/*.h src/device/*.h src/nn/*.h $(find src/nn -name '*.cuh')
+    find scripts/ptxas_report.sh src/core/*.h src/device/*.h src/nn -not -name '*.c' -not -name '*.cu' \
+        -type f -exec sha256sum {} +
 } | sha256sum)
 
 compile() { # FILE ARCHITECTURE REPORT
