@@ -1,7 +1,8 @@
 /* The runtime's functions on memory.
  *
  * Page-locked memory is read and written when the copy runs, and the destination of a copy to it is
- * filled with 0xFF bytes when the copy is queued.  Pageable memory follows the real device: a copy
+ * filled with 0xFF bytes when the copy is queued, unless an earlier copy has yet to read it.
+ * Pageable memory follows the real device: a copy
  * from it has read its source on return, a copy to it is complete on return. */
 #include <stdlib.h>
 #include <string.h>
@@ -87,6 +88,8 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
 /* ---- copies -------------------------------------------------------------------------------------- */
 
 struct copy {
+    struct copy *next; /* in readers */
+    int n_pending;     /* times it is queued and has not run */
     void *to;
     const void *from; /* NULL: fill with byte */
     int byte;
@@ -95,9 +98,12 @@ struct copy {
     unsigned char taken[]; /* of a pageable source */
 };
 
+static struct copy *readers; /* of page-locked memory */
+
 static enum emulation_progress run_copy(void *context)
 {
-    const struct copy *const c = context;
+    struct copy *const c = context;
+    c->n_pending--;
     if (c->from)
         memcpy(c->to, c->from, c->bytes);
     else
@@ -105,10 +111,28 @@ static enum emulation_progress run_copy(void *context)
     return EMULATION_DONE;
 }
 
+static bool has_reader(const char *p, size_t bytes)
+{
+    for (const struct copy *r = readers; r; r = r->next) {
+        const char *const from = r->from;
+        if (r->n_pending > 0 && from < p + bytes && p < from + r->bytes) return true;
+    }
+    return false;
+}
+
 static void copy_queued(void *context)
 {
-    const struct copy *const c = context;
-    if (c->poison) memset(c->to, 0xFF, c->bytes);
+    struct copy *const c = context;
+    c->n_pending++;
+    if (c->poison && !has_reader(c->to, c->bytes)) memset(c->to, 0xFF, c->bytes);
+}
+
+static void forget_copy(void *context)
+{
+    struct copy **at = &readers;
+    while (*at && *at != context) at = &(*at)->next;
+    if (*at) *at = (*at)->next;
+    free(context);
 }
 
 /* Do the places of both ends fit the direction that was named? */
@@ -153,7 +177,11 @@ static cudaError_t queue_copy(struct emulation_stream *s, void *to, const void *
     *c = (struct copy){.to = to, .from = from, .bytes = bytes};
     c->poison = to_place == MEMORY_PINNED;
     if (take) c->from = memcpy(c->taken, from, bytes);
-    struct payload *const p = payload_create("cudaMemcpyAsync", run_copy, free, c);
+    if (from_place == MEMORY_PINNED) {
+        c->next = readers;
+        readers = c;
+    }
+    struct payload *const p = payload_create("cudaMemcpyAsync", run_copy, forget_copy, c);
     p->queued = copy_queued;
     cudaError_t e = stream_add(s, p);
     if (e == cudaSuccess &&

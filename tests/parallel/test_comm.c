@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "core/rng.h"
+#include "parallel/place.h"
 
 enum { OPS = 3 };
 
@@ -82,29 +83,64 @@ TEST(slices_cover_the_vector_and_differ_by_one_at_most)
 TEST(large_operations_equal_the_sum_in_rank_order_bitwise)
 {
     struct comm *c = test_world();
-    /* none, fewer than ranks, primes, exactly one piece a rank and one more, many rounds */
-    const int64_t lengths[] = {
-        0,      1, 2, 3, 5, 97, 10007, 1 << 18, (1 << 18) + 1, 4 << 18, (4 << 18) + 3,
-        4000037};
-    for (size_t k = 0; k < sizeof lengths / sizeof *lengths; k++) {
-        const int64_t n = lengths[k];
-        struct comm_request *r = request(c, n);
-        for (int op = 0; op < OPS; op++) {
-            const uint64_t key = k * OPS + (uint64_t)op + 1;
-            float *x = contribution(key, comm_rank(c), n);
-            comm_start_op(r, (enum comm_op)op, x, DTYPE_F32, n, 7);
-            comm_wait(r);
-            check_result(c, (enum comm_op)op, key, x, n);
+    /* none, fewer than ranks, primes, exactly one piece a rank and one more, many rounds; the
+     * first few again and again */
+    const int64_t lengths[] = {0,       1,
+                               2,       3,
+                               5,       97,
+                               1200,    10007,
+                               1 << 18, (1 << 18) + 1,
+                               4 << 18, (4 << 18) + 3,
+                               4000037};
+    for (struct place p = {0}; place_next(&p);)
+        for (size_t k = 0; k < (p.large ? sizeof lengths / sizeof *lengths : 8); k++) {
+            const int64_t n = lengths[k];
+            const size_t bytes = (size_t)n * sizeof(float);
+            struct comm_request *r = request(c, n);
+            for (int op = 0; op < OPS; op++) {
+                const uint64_t key = k * OPS + (uint64_t)op + p.seed;
+                float *x = vector_in(&p, contribution(key, comm_rank(c), n), bytes);
+                comm_start_op(r, (enum comm_op)op, x, DTYPE_F32, n, 7);
+                comm_wait(r);
+                check_result(c, (enum comm_op)op, key, vector_out(&p, x, bytes), n);
+            }
+            comm_request_destroy(&r);
+            assert_null(r);
+            place_forget_vectors(&p);
         }
-        comm_request_destroy(&r);
-        assert_null(r);
-    }
+}
+
+TEST(any_type_is_gathered)
+{
+    struct comm *c = test_world();
+    const int64_t lengths[] = {1, 7, 4801, 19200};
+    for (struct place p = {0}; place_next(&p);)
+        for (size_t k = 0; k < 4; k++)
+            for (int t = 0; t < DTYPE_COUNT; t++) {
+                const int64_t n = lengths[k];
+                const size_t element = dtype_bytes((enum dtype)t);
+                const size_t bytes = (size_t)n * element;
+                char *mine = test_alloc(bytes);
+                int64_t first, count;
+                comm_slice(n, comm_size(c), comm_rank(c), &first, &count);
+                for (size_t i = (size_t)first * element;
+                     i < (size_t)(first + count) * element; i++)
+                    mine[i] = (char)(i % 251);
+                struct comm_request *r = request(c, n);
+                char *x = vector_in(&p, mine, bytes);
+                comm_start_op(r, COMM_ALL_GATHER, x, (enum dtype)t, n, 7);
+                comm_wait(r);
+                x = vector_out(&p, x, bytes);
+                for (size_t i = 0; i < bytes; i++)
+                    assert_int_equal(x[i], (char)(i % 251));
+                comm_request_destroy(&r);
+            }
 }
 
 TEST(a_slice_longer_than_a_message_is_gathered_whole)
 {
     struct comm *c = test_world();
-    if (comm_size(c) != 2) return; /* memory */
+    if (comm_size(c) != 2 || strcmp(test_device_name(), "cpu") != 0) return; /* memory */
     const int64_t n = 2 * ((1 << 24) + 5);
     struct comm_request *r = request(c, n);
     float *x = test_alloc((size_t)n * sizeof *x);
@@ -118,51 +154,201 @@ TEST(a_slice_longer_than_a_message_is_gathered_whole)
     comm_request_destroy(&r);
 }
 
+TEST(a_broadcast_brings_the_roots_vector_to_all)
+{
+    struct comm *c = test_world();
+    const int64_t lengths[] = {0, 1, 2, 5, 10007, 3000017};
+    for (struct place p = {0}; place_next(&p);)
+        for (size_t k = 0; k < (p.large ? 6 : 5); k++)
+            for (int root = 0; root < comm_size(c); root++) {
+                const size_t bytes = (size_t)lengths[k] * sizeof(float);
+                struct comm_request *r = request(c, lengths[k]);
+                float *x =
+                    vector_in(&p, contribution(p.seed, comm_rank(c), lengths[k]), bytes);
+                comm_start_broadcast(r, x, DTYPE_F32, lengths[k], root, 1);
+                comm_wait(r);
+                assert_memory_equal(vector_out(&p, x, bytes),
+                                    contribution(p.seed, root, lengths[k]), bytes);
+                comm_request_destroy(&r);
+            }
+}
+
+/* Everybody sends to both neighbours and gets from both, of lengths and types of their own. */
+TEST(messages_of_a_group_pass_each_other)
+{
+    struct comm *c = test_world();
+    const int size = comm_size(c), rank = comm_rank(c);
+    if (size == 1) return; /* nobody to write to */
+    const int right = (rank + 1) % size, left = (rank + size - 1) % size;
+    const int64_t n = 5003, few = 17;
+    for (struct place p = {0}; place_next(&p);) {
+        struct comm_request *r = request(c, 2 * (n + few));
+        const float *mine = contribution(p.seed, rank, n);
+        char *to_left = vector_in(&p, mine, (size_t)few * 2);
+        float *to_right = vector_in(&p, mine, (size_t)n * 4);
+        char *from_right = vector_in(&p, mine + 100, (size_t)few * 2);
+        float *from_left = vector_in(&p, mine + 100, (size_t)n * 4);
+        const struct comm_message all[] = {{right, true, to_right, DTYPE_F32, n},
+                                           {left, false, from_left, DTYPE_F32, n},
+                                           {left, true, to_left, DTYPE_BF16, few},
+                                           {right, false, from_right, DTYPE_BF16, few},
+                                           {left, true, to_left, DTYPE_F32, 0},
+                                           {right, false, from_right, DTYPE_F32, 0}};
+        const uint64_t before = comm_stats(c).bytes_sent;
+        comm_start_messages(r, all, 6, 5);
+        comm_wait(r);
+        assert_int_equal(comm_stats(c).bytes_sent - before, n * 4 + few * 2);
+        assert_memory_equal(vector_out(&p, from_left, (size_t)n * 4),
+                            contribution(p.seed, left, n), (size_t)n * 4);
+        assert_memory_equal(vector_out(&p, from_right, (size_t)few * 2),
+                            contribution(p.seed, right, n), (size_t)few * 2);
+        assert_memory_equal(vector_out(&p, to_right, (size_t)n * 4), mine, (size_t)n * 4);
+        comm_start_messages(r, NULL, 0, 5); /* a rank may have none */
+        comm_wait(r);
+        comm_request_destroy(&r);
+    }
+}
+
+TEST(a_message_longer_than_mpi_takes_arrives_whole)
+{
+    struct comm *c = test_world();
+    if (comm_size(c) != 2 || strcmp(test_device_name(), "cpu") != 0) return; /* memory */
+    const int64_t n = (1 << 24) + 5;
+    struct comm_request *r = request(c, n);
+    float *x = test_alloc((size_t)n * sizeof *x);
+    const bool send = comm_rank(c) == 0;
+    for (int64_t i = 0; send && i < n; i++) x[i] = (float)(i % 9999991);
+    comm_start_messages(
+        r, &(struct comm_message){1 - comm_rank(c), send, x, DTYPE_F32, n}, 1, 0);
+    comm_wait(r);
+    for (int64_t i = 0; i < n; i++)
+        if (x[i] != (float)(i % 9999991)) fail_msg("element %lld", (long long)i);
+    comm_request_destroy(&r);
+}
+
 TEST(a_request_serves_shorter_vectors_too)
 {
     struct comm *c = test_world();
-    struct comm_request *r = request(c, 3000017);
     const int64_t lengths[] = {3000017, 1, 0, 2000003, 3000017};
-    for (uint64_t k = 0; k < 5; k++) {
-        float *x = contribution(k, comm_rank(c), lengths[k]);
-        comm_start_op(r, COMM_ALL_REDUCE, x, DTYPE_F32, lengths[k], 0);
-        comm_wait(r);
-        check_result(c, COMM_ALL_REDUCE, k, x, lengths[k]);
+    for (struct place p = {.n_seeds = 1}; place_next(&p);) {
+        struct comm_request *r = request(c, lengths[0]);
+        for (uint64_t k = 0; k < 5; k++) {
+            const int64_t n = p.large ? lengths[k] : lengths[k] / 100;
+            const size_t bytes = (size_t)n * sizeof(float);
+            float *x = vector_in(&p, contribution(k, comm_rank(c), n), bytes);
+            comm_start_op(r, COMM_ALL_REDUCE, x, DTYPE_F32, n, 0);
+            comm_wait(r);
+            check_result(c, COMM_ALL_REDUCE, k, vector_out(&p, x, bytes), n);
+        }
+        comm_request_destroy(&r);
     }
-    comm_request_destroy(&r);
+}
+
+enum { FLIGHT = 8 };
+
+/* Every rank asks in another order, and waits for what is left in another one. */
+static void finish_in_some_order(struct comm_request **r, uint64_t mine, uint64_t repeat)
+{
+    const int rank = comm_rank(test_world());
+    for (uint64_t ask = 0; ask < 20; ask++)
+        comm_test(r[rng_u64(mine, repeat * 1000 + ask) % FLIGHT]);
+    for (int k = 0; k < FLIGHT; k++) {
+        const int j = (k * 3 + rank) % FLIGHT;
+        while (!comm_test(r[j])) /* a wait would not move the others on */
+            for (int i = 0; i < FLIGHT; i++) comm_test(r[i]);
+    }
 }
 
 TEST(many_in_flight_with_delays_are_not_confused)
 {
-    enum { FLIGHT = 8, REPEAT = 3 };
     struct comm *c = test_world();
     const uint64_t mine = rng_key(1, "delay", "") + (uint64_t)comm_rank(c);
-    struct comm_request *r[FLIGHT];
-    float *x[FLIGHT];
-    int64_t n[FLIGHT];
-    for (int k = 0; k < FLIGHT; k++) r[k] = request(c, 400000);
-    for (uint64_t repeat = 0; repeat < REPEAT; repeat++) {
-        for (int k = 0; k < FLIGHT; k++) {
-            n[k] = 390001 + 1009 * k;
-            x[k] = contribution(repeat * FLIGHT + (uint64_t)k, comm_rank(c), n[k]);
-            comm_start_op(r[k], (enum comm_op)(k % OPS), x[k], DTYPE_F32, n[k], k);
-            usleep((useconds_t)(3000 * rng_uniform(mine, repeat * 100 + (uint64_t)k)));
+    for (struct place p = {0}; place_next(&p);) {
+        struct comm_request *r[FLIGHT];
+        float *x[FLIGHT];
+        int64_t n[FLIGHT];
+        for (int k = 0; k < FLIGHT; k++) r[k] = request(c, 400000);
+        for (uint64_t repeat = 0; repeat < (p.large ? 3 : 1); repeat++) {
+            for (int k = 0; k < FLIGHT; k++) {
+                const uint64_t key = repeat * FLIGHT + (uint64_t)k;
+                n[k] = p.large ? 390001 + 1009 * k : 1001 + 109 * k;
+                x[k] = vector_in(&p, contribution(key, comm_rank(c), n[k]),
+                                 (size_t)n[k] * sizeof(float));
+                comm_start_op(r[k], (enum comm_op)(k % OPS), x[k], DTYPE_F32, n[k], k);
+                usleep((useconds_t)(3000 * rng_uniform(mine, repeat * 100 + key)));
+            }
+            finish_in_some_order(r, mine, repeat);
+            for (int k = 0; k < FLIGHT; k++)
+                check_result(c, (enum comm_op)(k % OPS), repeat * FLIGHT + (uint64_t)k,
+                             vector_out(&p, x[k], (size_t)n[k] * sizeof(float)), n[k]);
         }
-        /* every rank asks in another order, and waits for what is left in another one */
-        for (uint64_t ask = 0; ask < 20; ask++)
-            comm_test(r[rng_u64(mine, repeat * 1000 + ask) % FLIGHT]);
         for (int k = 0; k < FLIGHT; k++) {
-            const int j = (k * 3 + comm_rank(c)) % FLIGHT;
-            while (!comm_test(r[j])) /* a wait would not move the others on */
-                for (int i = 0; i < FLIGHT; i++) comm_test(r[i]);
+            assert_true(comm_test(r[k])); /* nothing was begun */
+            comm_request_destroy(&r[k]);
         }
-        for (int k = 0; k < FLIGHT; k++)
-            check_result(c, (enum comm_op)(k % OPS), repeat * FLIGHT + (uint64_t)k, x[k],
-                         n[k]);
     }
-    for (int k = 0; k < FLIGHT; k++) {
-        assert_true(comm_test(r[k])); /* nothing was begun */
-        comm_request_destroy(&r[k]);
+}
+
+/* Work put behind comm_wait overwrites the vector and may not be seen in its result; work put in
+ * front of the next operation must be. */
+TEST(an_operation_lies_between_what_was_queued_before_and_after_it)
+{
+    enum { ROUNDS = 6, N = 2400 };
+    struct comm *c = test_world();
+    const size_t bytes = N * sizeof(float);
+    for (struct place p = {0}; place_next(&p);) {
+        struct comm_request *r = request(c, N);
+        float *x = vector_in(&p, contribution(0, comm_rank(c), N), bytes);
+        void *in = NULL, *out = NULL;
+        ASSERT_OK(device_alloc_host(p.device, ROUNDS * bytes, "a test", &in));
+        ASSERT_OK(device_alloc_host(p.device, ROUNDS * bytes, "a test", &out));
+        for (uint64_t k = 0; k < ROUNDS; k++) {
+            memcpy((char *)in + k * bytes, contribution(k, comm_rank(c), N), bytes);
+            device_queue_copy_in(p.device, DEVICE_COMPUTE, x, (char *)in + k * bytes,
+                                 bytes);
+            comm_start_op(r, (enum comm_op)(k % OPS), x, DTYPE_F32, N, 0);
+            comm_wait(r);
+            device_queue_copy_out(p.device, DEVICE_COMPUTE, (char *)out + k * bytes, x,
+                                  bytes);
+            device_zero(p.device, x, bytes);
+        }
+        device_wait(p.device);
+        for (uint64_t k = 0; k < ROUNDS; k++)
+            check_result(c, (enum comm_op)(k % OPS), k, (const float *)out + k * N, N);
+        comm_request_destroy(&r);
+        device_free_host(p.device, &in, ROUNDS * bytes);
+        device_free_host(p.device, &out, ROUNDS * bytes);
+    }
+}
+
+/* What comm_test has called done needs no comm_wait. */
+TEST(what_is_done_is_there_for_work_queued_from_now_on)
+{
+    enum { N = 4803 };
+    struct comm *c = test_world();
+    const size_t bytes = N * sizeof(float);
+    for (struct place p = {0}; place_next(&p);) {
+        struct comm_request *r = request(c, N);
+        for (int op = 0; op < OPS; op++) {
+            float *x = vector_in(&p, contribution(p.seed, comm_rank(c), N), bytes);
+            comm_start_op(r, (enum comm_op)op, x, DTYPE_F32, N, 0);
+            while (!comm_test(r)) usleep(10);
+            check_result(c, (enum comm_op)op, p.seed, vector_out(&p, x, bytes), N);
+        }
+        comm_request_destroy(&r);
+    }
+}
+
+TEST(a_request_takes_what_it_said_it_would)
+{
+    struct comm *c = test_world();
+    for (struct place p = {.n_seeds = 1}; place_next(&p);) {
+        const size_t before = device_host_bytes(p.device);
+        struct comm_request *r = request(c, 100000);
+        assert_int_equal(device_host_bytes(p.device) - before,
+                         comm_request_host_bytes(c, 100000));
+        comm_request_destroy(&r);
+        assert_int_equal(device_host_bytes(p.device), before);
     }
 }
 
@@ -173,9 +359,28 @@ TEST(a_request_staged_in_less_than_its_vector)
     struct comm_request *r = NULL;
     const int64_t n = (int64_t)1 << 28;
     ASSERT_OK(comm_request_create(&r, c, n, &measure));
-    /* 4 pieces of 1 MiB from each other rank, and the lists */
-    assert_true(measure.peak_bytes <=
-                (size_t)(comm_size(c) - 1) * ((4 << 20) + 4096) + 4096);
+    /* 4 pieces of 1 MiB from each other rank */
+    assert_true(measure.peak_bytes <= (size_t)(comm_size(c) - 1) * (4 << 20) + 4096);
+}
+
+TEST(the_transport_has_a_name_and_a_reason)
+{
+    struct comm *c = test_world();
+    const char *why = NULL;
+    if (strcmp(test_device_name(), "cpu") == 0) {
+        assert_string_equal(comm_transport_name(c), "mpi");
+        struct device *d;
+        ASSERT_OK(test_device_open(&d));
+        ASSERT_REFUSED(comm_use_device(c, d, COMM_TRANSPORT_NCCL, &why), STATUS_COMM,
+                       "NCCL needs a GPU for each rank; the device is cpu");
+        test_device_close(&d);
+        return;
+    }
+    for (struct place p = {.n_seeds = 1}; place_next(&p);)
+        assert_string_equal(comm_transport_name(c),
+                            p.transport == COMM_TRANSPORT_NCCL && comm_size(c) > 1
+                                ? "nccl"
+                                : "mpi, staged");
 }
 
 TEST(all_ranks_agree_on_the_lowest_failing_rank)
@@ -308,33 +513,47 @@ TEST(what_is_too_long_for_one_message_is_gathered_in_several)
     free(gathered);
 }
 
-TEST(a_line_of_the_mesh_reduces_among_itself_only)
+/* Lines along `axis` of a mesh of 2 x 2 ranks. */
+static void check_line(struct place *p, enum mesh_axis axis)
 {
     struct comm *world = test_world();
-    const int size = comm_size(world), rank = comm_rank(world);
-    if (size != 4) return; /* 2 x 2 */
-    for (int axis = 0; axis < MESH_AXES; axis++) {
-        int sizes[MESH_AXES] = {1, 1, 1, 1};
-        sizes[axis] = 2;
-        sizes[(axis + 1) % MESH_AXES] = 2;
-        struct mesh m;
-        ASSERT_OK(mesh_init(&m, rank, size, sizes));
-        struct comm *line = NULL;
-        ASSERT_OK(comm_create(&line, world, &m, (enum mesh_axis)axis));
-        assert_int_equal(comm_size(line), 2);
-        assert_int_equal(comm_rank(line), m.coord[axis]);
-        int64_t ranks = 1 << rank, want = 0;
-        for (int k = 0; k < 2; k++) {
-            int coord[MESH_AXES];
-            memcpy(coord, m.coord, sizeof coord);
-            coord[axis] = k;
-            want |= 1 << mesh_rank_at(&m, coord);
-        }
-        comm_sum_i64(line, &ranks, 1);
-        assert_int_equal(ranks, want);
-        comm_destroy(&line);
-        assert_null(line);
+    int sizes[MESH_AXES] = {1, 1, 1, 1};
+    sizes[axis] = sizes[(axis + 1) % MESH_AXES] = 2;
+    struct mesh m;
+    ASSERT_OK(mesh_init(&m, comm_rank(world), 4, sizes));
+    struct comm *line = NULL;
+    ASSERT_OK(comm_create(&line, world, &m, axis));
+    assert_int_equal(comm_size(line), 2);
+    assert_int_equal(comm_rank(line), m.coord[axis]);
+    assert_string_equal(comm_transport_name(line), comm_transport_name(world));
+    int64_t ranks = 1 << comm_rank(world), want = 0;
+    float x[7], large = 0;
+    for (int k = 0; k < 2; k++) {
+        int coord[MESH_AXES];
+        memcpy(coord, m.coord, sizeof coord);
+        coord[axis] = k;
+        want |= 1 << mesh_rank_at(&m, coord);
+        large += (float)(1 << mesh_rank_at(&m, coord));
     }
+    for (int i = 0; i < 7; i++) x[i] = (float)ranks;
+    comm_sum_i64(line, &ranks, 1);
+    assert_int_equal(ranks, want);
+    struct comm_request *r = request(line, 7);
+    float *v = vector_in(p, x, sizeof x);
+    comm_start_op(r, COMM_ALL_REDUCE, v, DTYPE_F32, 7, 0);
+    comm_wait(r);
+    const float *got = vector_out(p, v, sizeof x);
+    for (int i = 0; i < 7; i++) assert_true(got[i] == large);
+    comm_request_destroy(&r);
+    comm_destroy(&line);
+    assert_null(line);
+}
+
+TEST(a_line_of_the_mesh_reduces_among_itself_only)
+{
+    if (comm_size(test_world()) != 4) return;
+    for (struct place p = {.n_seeds = 3}; place_next(&p);)
+        for (int axis = 0; axis < MESH_AXES; axis++) check_line(&p, (enum mesh_axis)axis);
 }
 
 TEST(payload_is_counted)
