@@ -15,7 +15,7 @@ template <int W>
 static __device__ __forceinline__ void columns_store(float *partial, const float sum[W],
                                                      int64_t C)
 {
-    CUDA_SHARED(float, room, COLUMNS_THREADS *W);
+    CUDA_SHARED(float, room, (COLUMNS_THREADS * W));
     const int lane = threadIdx.x % CUDA_WARP, warp = threadIdx.x / CUDA_WARP;
     const int width = CUDA_WARP * W;
     for (int k = 0; k < W; k++) room[warp * width + lane * W + k] = sum[k];

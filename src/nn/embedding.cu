@@ -149,7 +149,7 @@ static __global__ void __launch_bounds__(LONG_THREADS)
     embedding_bwd_long(float *dw, const T *dy, const int32_t *keys, const int32_t *rows,
                        int64_t N, int64_t C)
 {
-    CUDA_SHARED(float, room, LONG_THREADS *W);
+    CUDA_SHARED(float, room, (LONG_THREADS * W));
     const int lane = threadIdx.x % CUDA_WARP, warp = threadIdx.x / CUDA_WARP;
     const int64_t place = (int64_t)blockIdx.x * SHORT;
     const run r = long_run_at(keys, place, N);

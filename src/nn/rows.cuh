@@ -83,7 +83,7 @@ static __device__ __forceinline__ void rows_store_sums(float *partial, const flo
             if (c < C) store_floats<W>(partial + c, sum + k * W);
         }
     } else {
-        CUDA_SHARED(float, room, V *W *CUDA_WARP);
+        CUDA_SHARED(float, room, (V * W * CUDA_WARP));
         const int mine = threadIdx.x / CUDA_WARP;
         for (int warp = 0; warp < ROWS_WARPS; warp++) {
             if (warp == mine)
