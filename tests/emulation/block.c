@@ -21,20 +21,20 @@ struct meeting {
 };
 
 struct warp {
-    unsigned present, arrived, ended; /* lanes, a bit each */
-    struct meeting at[WARP];          /* of lanes that arrived */
+    /* lanes, a bit each: those there are; that can go on; of these, that have not begun; that wait
+     * at a meeting; that have ended */
+    unsigned present, runnable, unstarted, arrived, ended;
+    struct meeting at[WARP]; /* of lanes that arrived */
 };
 
 /* The block that runs.  One at a time, on the thread that holds the lock of work.c. */
 static struct {
     const struct block_grid *grid;
-    unsigned n_threads, n_unstarted, n_waiting, n_ended, n_ready;
-    unsigned next,
-        step; /* the next thread to start; threads start in the order next, next+step.. */
-    unsigned current;            /* thread that runs */
-    unsigned ready[MAX_THREADS]; /* stopped threads that may go on */
-    struct fiber *fiber[MAX_THREADS];
+    unsigned n_threads, n_waiting, n_ended; /* waiting: at the barrier */
+    unsigned current;                       /* thread that runs */
+    unsigned runnable;                      /* warps with runnable lanes, a bit each */
     struct warp warps[MAX_WARPS];
+    struct fiber *fiber[MAX_THREADS];
     struct fiber outside, *idle;
     bool running;
 } now;
@@ -62,74 +62,75 @@ __attribute__((noreturn)) static void fail_stuck(void)
                    now.n_threads, now.n_waiting, n_meeting, name, now.n_ended);
 }
 
-static void make_ready(unsigned t)
+static void make_runnable(unsigned warp, unsigned lanes)
 {
-    now.ready[now.n_ready++] = t;
+    now.warps[warp].runnable |= lanes;
+    now.runnable |= 1u << warp;
 }
 
-/* A random thread that can go on, as its index into `ready`; n_ready: start one. */
-static unsigned choose(void)
+/* One of the bits set in `mask`, the first one at or above bit `from`, cyclically. */
+static unsigned pick(unsigned mask, unsigned from)
 {
-    const unsigned n = now.n_ready + now.n_unstarted;
-    if (n == 0) fail_stuck();
-    const unsigned r = emulation_random(n);
-    return r < now.n_ready ? r : now.n_ready;
+    const unsigned turned = mask >> from | mask << (WARP - from) % WARP;
+    return ((unsigned)__builtin_ctz(turned) + from) % WARP;
 }
 
-static struct fiber *take_ready(unsigned i)
+/* Make a random runnable thread the current one; false: it has not begun.  Mostly of the same warp:
+ * its stacks are in the cache, and one warp that runs far ahead finds what even progress hides. */
+static bool choose(void)
 {
-    now.current = now.ready[i];
-    now.ready[i] = now.ready[--now.n_ready];
+    const unsigned random = emulation_random(1u << 13);
+    unsigned w = now.current / WARP;
+    if (!now.runnable) fail_stuck();
+    if (!now.warps[w].runnable || random >> 10 == 0)
+        w = pick(now.runnable, random >> 5 & 31);
+    struct warp *const warp = &now.warps[w];
+    const unsigned lane = pick(warp->runnable, random & 31);
+    const bool begun = !(warp->unstarted >> lane & 1);
+    warp->runnable &= ~(1u << lane);
+    warp->unstarted &= ~(1u << lane);
+    if (!warp->runnable) now.runnable &= ~(1u << w);
+    now.current = w * WARP + lane;
     emulation_thread_index = positions[now.current];
-    return now.fiber[now.current];
+    return begun;
 }
 
-/* Start threads one after the other on this fiber, until one of them stops and another fiber goes
- * on; a kernel without meeting points never leaves the first fiber. */
+/* Run threads from their beginning on this fiber, one after the other, until one of them stops and
+ * another fiber goes on; a kernel without meeting points never leaves the first fiber. */
 static void run_threads(void)
 {
-    struct fiber *const self = now.fiber[now.current];
+    struct fiber *const self = now.idle;
+    now.idle = self->next;
     for (;;) {
         now.fiber[now.current] = self;
-        emulation_thread_index = positions[now.current];
         now.grid->call(now.grid->arguments);
         now.warps[now.current / WARP].ended |= 1u << now.current % WARP;
         now.n_ended++;
 
         struct fiber *to = &now.outside;
-        if (now.n_ended < now.n_threads) {
-            const unsigned i = choose();
-            to = i < now.n_ready ? take_ready(i) : NULL;
-        }
+        if (now.n_ended < now.n_threads) to = choose() ? now.fiber[now.current] : NULL;
         if (to) {
             self->next = now.idle;
             now.idle = self;
-            fiber_switch(self, to); /* back when there is a thread to start */
+            fiber_switch(self, to); /* back when the current thread has not begun */
+            now.idle = self->next;
         }
-        now.current = now.next;
-        now.next = (now.next + now.step) % now.n_threads;
-        now.n_unstarted--;
     }
+}
+
+/* The first idle fiber: it takes itself off the list and runs the current thread. */
+static struct fiber *idle_fiber(void)
+{
+    if (!now.idle) now.idle = fiber_create(run_threads);
+    return now.idle;
 }
 
 /* The current thread goes on when somebody chooses it again. */
 static void stop(void)
 {
-    const unsigned me = now.current, i = choose();
-    struct fiber *to;
-    if (i < now.n_ready) {
-        to = take_ready(i);
-    } else if (now.idle) {
-        to = now.idle;
-        now.idle = to->next;
-    } else {
-        to = fiber_create(run_threads);
-        now.current = now.next;
-        now.next = (now.next + now.step) % now.n_threads;
-        now.n_unstarted--;
-        now.fiber[now.current] = to;
-    }
-    if (to != now.fiber[me]) fiber_switch(now.fiber[me], to);
+    struct fiber *const me = now.fiber[now.current];
+    struct fiber *const to = choose() ? now.fiber[now.current] : idle_fiber();
+    if (to != me) fiber_switch(me, to);
 }
 
 /* ---- meeting points -------------------------------------------------------------------------- */
@@ -139,7 +140,8 @@ void emulation_barrier(void)
 {
     if (++now.n_waiting == now.n_threads) {
         now.n_waiting = 0;
-        for (unsigned t = 0; t < now.n_threads; t++) make_ready(t);
+        for (unsigned w = 0; w * WARP < now.n_threads; w++)
+            make_runnable(w, now.warps[w].present);
     }
     stop();
 }
@@ -180,7 +182,7 @@ void emulation_meet(unsigned mask, const char *name, emulation_meeting *run,
                     void *argument)
 {
     struct warp *const w = &now.warps[now.current / WARP];
-    const unsigned lane = now.current % WARP, first = now.current - lane;
+    const unsigned lane = now.current % WARP;
     const struct meeting m = {run, name, argument, mask};
     check_arrival(w, lane, mask, name);
     w->arrived |= 1u << lane;
@@ -188,9 +190,7 @@ void emulation_meet(unsigned mask, const char *name, emulation_meeting *run,
     if ((w->arrived & mask) == mask) {
         run_meeting(w, &m);
         w->arrived &= ~mask;
-        for (unsigned l = 0; l < WARP; l++) {
-            if (mask >> l & 1) make_ready(first + l);
-        }
+        make_runnable(now.current / WARP, mask);
     }
     stop();
 }
@@ -236,30 +236,18 @@ static unsigned random_step(unsigned n)
 
 static void run_block(void)
 {
-    const unsigned n = now.n_threads;
-    now.n_ended = now.n_ready = now.n_waiting = 0;
-    memset(now.warps, 0, sizeof now.warps[0] * ((n + WARP - 1) / WARP));
-    for (unsigned t = 0; t < n; t += WARP) {
-        const unsigned lanes = n - t < WARP ? n - t : WARP;
-        now.warps[t / WARP].present = lanes == WARP ? ~0u : (1u << lanes) - 1;
+    now.n_ended = now.n_waiting = now.runnable = 0;
+    for (unsigned w = 0; w * WARP < now.n_threads; w++) {
+        const unsigned n = now.n_threads - w * WARP;
+        struct warp *const warp = &now.warps[w];
+        warp->present = n >= WARP ? ~0u : (1u << n) - 1;
+        warp->runnable = warp->arrived = warp->ended = 0;
+        warp->unstarted = warp->present;
+        make_runnable(w, warp->present);
     }
     shared_start_block(now.grid->shared_bytes);
-    now.step = random_step(n);
-    now.current = emulation_random(n);
-    now.next = (now.current + now.step) % n;
-    now.n_unstarted = n - 1;
-
-    struct fiber *first = now.idle;
-    if (first) {
-        /* it goes on behind its switch, which takes a thread to start */
-        now.idle = first->next;
-        now.next = now.current;
-        now.n_unstarted = n;
-    } else {
-        first = fiber_create(run_threads);
-        now.fiber[now.current] = first;
-    }
-    fiber_switch(&now.outside, first);
+    choose();
+    fiber_switch(&now.outside, idle_fiber());
     shared_end_block();
 }
 
@@ -283,6 +271,8 @@ void block_run_grid(const struct block_grid *g)
     emulation_block_size = g->block;
     emulation_grid_size = n;
     set_positions(g->block);
+    memset(now.warps, 0, sizeof now.warps);
+    now.current = 0;
     now.running = true;
     /* launches hold n_blocks below 2^31 */
     const uint64_t step = random_step((unsigned)n_blocks);

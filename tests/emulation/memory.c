@@ -13,7 +13,13 @@
 #include "shared.h"
 #include "work.h"
 
-enum { PAGE = 4096, ALIGN = 256, GUARD_PAGES = 16, HUGE_BYTES = 4 << 20 };
+enum {
+    PAGE = 4096,
+    HUGE_PAGE = 2 << 20,
+    ALIGN = 256,
+    GUARD_PAGES = 16,
+    HUGE_BYTES = 4 << 20
+};
 static const size_t DEFAULT_TOTAL_BYTES = (size_t)8 << 30;
 static const size_t REGION_BYTES = (size_t)1
                                    << 40; /* of addresses, never given out twice */
@@ -108,6 +114,7 @@ static void start(void)
     region = mmap(NULL, REGION_BYTES, PROT_NONE,
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (region == MAP_FAILED) emulation_fail("no address space for device memory");
+    region += HUGE_PAGE - (uintptr_t)region % HUGE_PAGE;
     region_next = region;
     memory_watch();
 }
@@ -127,11 +134,14 @@ void *memory_alloc(enum memory_place place, int device, size_t bytes)
     const size_t pages = round_up(bytes, PAGE);
     if (!region) start();
     if (pages < bytes || used(place, device) + pages > limit(place)) return NULL;
-    unsigned char *const first = region_next + GUARD_PAGES * PAGE;
+    unsigned char *first = region_next + GUARD_PAGES * PAGE;
+    if (pages >= HUGE_PAGE) /* opening and closing it costs per page */
+        first = region + round_up((size_t)(first - region), HUGE_PAGE);
     unsigned char *const end = first + pages;
-    if (end + GUARD_PAGES * PAGE > region + REGION_BYTES)
+    if (end + HUGE_PAGE > region + REGION_BYTES)
         emulation_fail("all addresses for device memory are used up");
     if (mprotect(first, pages, PROT_READ | PROT_WRITE) != 0) return NULL;
+    if (pages >= HUGE_PAGE) madvise(first, pages, MADV_HUGEPAGE);
     region_next = end;
     /* opening and closing takes time for each page */
     if (pages > HUGE_BYTES) madvise(first, pages, MADV_HUGEPAGE);

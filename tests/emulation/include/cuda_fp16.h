@@ -16,11 +16,10 @@ struct __align__(4) __half2
 static inline float __half2float(__half h)
 {
     const unsigned sign = static_cast<unsigned>(h.bits & 0x8000) << 16;
-    const unsigned exponent = (h.bits >> 10) & 31, fraction = h.bits & 1023;
-    if (exponent == 31) return __uint_as_float(sign | 0x7F800000 | fraction << 13);
-    if (exponent) return __uint_as_float(sign | (exponent + 112) << 23 | fraction << 13);
-    const float tiny = static_cast<float>(fraction) * 0x1p-24f; /* zero or subnormal */
-    return sign ? -tiny : tiny;
+    const unsigned magnitude = static_cast<unsigned>(h.bits & 0x7FFF) << 13;
+    if (magnitude >= 0x0F800000) return __uint_as_float(sign | 0x70000000 | magnitude);
+    /* the exponent is 112 too low; a product is right for subnormal numbers as well */
+    return __uint_as_float(sign | __float_as_uint(__uint_as_float(magnitude) * 0x1p112f));
 }
 
 static inline __half __float2half_rn(float x) /* to nearest, ties to even */

@@ -183,23 +183,40 @@ template <typename T> static inline void emulation_pair(float to[2], uint32_t r)
     to[1] = emulation_to_float(T{static_cast<uint16_t>(r >> 16)});
 }
 
+typedef float emulation_four __attribute__((vector_size(16)));
+
+/* Each sum is made in the order of k. */
 template <typename T> static inline void emulation_product_run(void *const *lanes)
 {
-    float a[16][16], b[8][16]; /* b: transposed */
+    float a[16][16];
+    emulation_four b[16][2], d[16][2];
     for (int lane = 0; lane < 32; lane++) {
         const auto *const p = static_cast<emulation_product *>(lanes[lane]);
         const int g = lane / 4, t = lane % 4;
         for (int i = 0; i < 4; i++)
             emulation_pair<T>(&a[g + 8 * (i % 2)][2 * t + 8 * (i / 2)], p->a[i]);
-        for (int i = 0; i < 2; i++) emulation_pair<T>(&b[g][2 * t + 8 * i], p->b[i]);
+        for (int i = 0; i < 2; i++) {
+            float pair[2];
+            emulation_pair<T>(pair, p->b[i]);
+            b[2 * t + 8 * i][g / 4][g % 4] = pair[0];
+            b[2 * t + 8 * i + 1][g / 4][g % 4] = pair[1];
+        }
+    }
+    for (int row = 0; row < 16; row++) {
+        emulation_four low = {}, high = {};
+        for (int k = 0; k < 16; k++) {
+            low += a[row][k] * b[k][0];
+            high += a[row][k] * b[k][1];
+        }
+        d[row][0] = low;
+        d[row][1] = high;
     }
     for (int lane = 0; lane < 32; lane++) {
+        float *const to = static_cast<emulation_product *>(lanes[lane])->d;
         const int g = lane / 4, t = lane % 4;
         for (int i = 0; i < 4; i++) {
-            const float *const x = a[g + 8 * (i / 2)], *const y = b[2 * t + i % 2];
-            float sum = 0.0f;
-            for (int k = 0; k < 16; k++) sum += x[k] * y[k];
-            static_cast<emulation_product *>(lanes[lane])->d[i] += sum;
+            const int n = 2 * t + i % 2;
+            to[i] += d[g + 8 * (i / 2)][n / 4][n % 4];
         }
     }
 }
