@@ -89,45 +89,43 @@ static void linear_gelu(const struct setting *s, const struct linear_case *c)
     check_same_bits(s, "gelu", &y[0], &y[1]);
 }
 
-/* Shapes with and without rows that are multiples of 8, all ways to give bias and residual. */
-static void all_cases(const struct setting *s,
-                      void (*check)(const struct setting *s, const struct linear_case *c))
+/* Every way to give bias and residual. */
+static void all_ways(const struct setting *s, const int64_t *shape,
+                     void (*check)(const struct setting *s, const struct linear_case *c))
 {
-    static const int64_t shapes[][3] = {
-        {1, 1, 1}, {5, 3, 7}, {37, 70, 40}, {33, 131, 43}};
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-        for (int way = 0; way < 6; way++) {
-            const struct linear_case c = {.N = shapes[i][0],
-                                          .C = shapes[i][1],
-                                          .O = shapes[i][2],
-                                          .bias = way % 3 > 0,
-                                          .shifted = way % 3 > 1,
-                                          .residual = way / 3 > 0};
-            check(s, &c);
-        }
+    for (int way = 0; way < 6; way++) {
+        const struct linear_case c = {.N = shape[0],
+                                      .C = shape[1],
+                                      .O = shape[2],
+                                      .bias = way % 3 > 0,
+                                      .shifted = way % 3 > 1,
+                                      .residual = way / 3 > 0};
+        check(s, &c);
     }
 }
 
-static void all_linear(const struct setting *s, void *arg)
+static void linear_shape(const struct setting *s, void *arg)
 {
-    (void)arg;
-    all_cases(s, linear);
+    all_ways(s, arg, linear);
 }
 
-static void all_linear_gelu(const struct setting *s, void *arg)
+static void linear_gelu_shape(const struct setting *s, void *arg)
 {
-    (void)arg;
-    all_cases(s, linear_gelu);
+    all_ways(s, arg, linear_gelu);
 }
+
+/* with and without rows that are multiples of 8 */
+static int64_t shapes[][3] = {{1, 1, 1}, {5, 3, 7}, {37, 70, 40}, {33, 131, 43}};
+enum { N_SHAPES = sizeof shapes / sizeof *shapes };
 
 TEST(linear_adds_bias_and_residual)
 {
-    each_nn(all_linear, NULL);
+    for (int i = 0; i < N_SHAPES; i++) each_nn(linear_shape, shapes[i]);
 }
 
 TEST(linear_gelu_keeps_what_it_applies_gelu_to)
 {
-    each_nn(all_linear_gelu, NULL);
+    for (int i = 0; i < N_SHAPES; i++) each_nn(linear_gelu_shape, shapes[i]);
 }
 
 /* ---- longer rows -------------------------------------------------------------------------- */
