@@ -1,11 +1,13 @@
 /* @ranks 1 2 3 4   @timeout 120
- * Buckets as a pure cut; sums that travel during backward against sums in rank order. */
+ * Buckets as a pure cut; sums that travel during backward against sums in rank order; weights that
+ * come back under the next forward. */
 #include "harness/harness.h"
 
 #include <unistd.h>
 
 #include "core/rng.h"
 #include "parallel/dp/dp.h"
+#include "parallel/place.h"
 
 /* What rank r puts in: a function of key and rank, so every rank knows everybody's.  Cheap, and
  * of 24 significant bits, so that another order of adding shows. */
@@ -120,18 +122,20 @@ TEST(owned_ranges_of_all_ranks_cover_every_element_once)
 }
 
 /* A backward that goes down to 0 in steps of its own on every rank; gradients not yet declared
- * final are still dirty when dp_ready is called. */
-static void backward(struct dp *dp, float *grads, uint64_t key, int64_t n, uint64_t steps)
+ * final are still dirty when dp_ready is called.  from: the final ones, in page-locked memory. */
+static void backward(struct place *p, struct dp *dp, float *grads, const float *from,
+                     uint64_t steps)
 {
-    const int rank = comm_rank(test_world());
-    const float *final = contribution(key, rank, n);
+    const int64_t n = dp_n_elements(dp);
+    const uint64_t rank = (uint64_t)comm_rank(test_world());
     dp_begin(dp, grads);
     int64_t low = n;
     for (uint64_t s = 0; low > 0; s++) {
-        const double u = rng_uniform(rng_key(key, "step", "") + (uint64_t)rank, s);
+        const double u = rng_uniform(rng_key(p->seed, "step", "") + rank, s);
         const int64_t next = low - (int64_t)(2 * u * (double)n / (double)steps) - 1;
         const int64_t to = next > 0 ? next : 0;
-        memcpy(grads + to, final + to, (size_t)(low - to) * sizeof *grads);
+        device_queue_copy_in(p->device, DEVICE_COMPUTE, grads + to, from + to,
+                             (size_t)(low - to) * sizeof *grads);
         low = to;
         if (s % 3 == 0) usleep((useconds_t)(500 * u));
         if (s % 7 != 6) dp_ready(dp, low); /* nobody promises to call it each time */
@@ -140,24 +144,18 @@ static void backward(struct dp *dp, float *grads, uint64_t key, int64_t n, uint6
     dp_finish(dp);
 }
 
-/* Owners update from the start in steps of their own; then everybody asks for ranges. */
-static void gather(struct dp *dp, float *params, int64_t n, uint64_t key)
+/* The sums, of which a rank has the whole buffer or what it owns. */
+static void check_sums(struct place *p, const struct dp *dp, const float *grads,
+                       const float *want)
 {
-    const uint64_t mine = rng_key(key, "gather", "") + (uint64_t)comm_rank(test_world());
-    dp_gather_begin(dp, params, DTYPE_F32);
+    const size_t bytes = (size_t)dp_n_elements(dp) * sizeof *want;
+    const float *got = vector_out(p, grads, bytes);
+    if (dp_op(dp) == COMM_ALL_REDUCE) assert_memory_equal(got, want, bytes);
     for (int64_t i = 0; i < dp_n_owned(dp); i++) {
         int64_t start, count;
         dp_owned(dp, i, &start, &count);
-        if (rng_u64(mine, (uint64_t)i) % 3) dp_gather_ready(dp, start + count);
+        assert_memory_equal(got + start, want + start, (size_t)count * sizeof *got);
     }
-    dp_gather_ready(dp, n);
-    for (uint64_t k = 0; k < 5 && n > 0; k++) {
-        const int64_t low = (int64_t)(rng_u64(mine, 100 + 2 * k) % (uint64_t)n);
-        const int64_t high =
-            low + (int64_t)(rng_u64(mine, 101 + 2 * k) % (uint64_t)(n - low));
-        dp_gather_need(dp, low, high);
-    }
-    dp_gather_finish(dp);
 }
 
 static void check_backward(enum comm_op op, int64_t n_real, int64_t bucket,
@@ -165,31 +163,22 @@ static void check_backward(enum comm_op op, int64_t n_real, int64_t bucket,
 {
     struct comm *c = test_world();
     const int64_t n = dp_padded_elements(n_real, comm_size(c));
-    struct dp *dp = make(n, bucket, op);
-    for (uint64_t key = 1; key < 3; key++) {
-        float *grads = contribution(77, comm_rank(c), n);
-        float *want = rank_order_sum(key, comm_size(c), n);
-        backward(dp, grads, key, n, steps);
-        if (op == COMM_ALL_REDUCE)
-            assert_memory_equal(grads, want, (size_t)n * sizeof *grads);
-        for (int64_t i = 0; i < dp_n_owned(dp); i++) {
-            int64_t start, count;
-            dp_owned(dp, i, &start, &count);
-            assert_memory_equal(grads + start, want + start,
-                                (size_t)count * sizeof *grads);
+    const size_t bytes = (size_t)n * sizeof(float);
+    for (struct place p = {0}; place_next(&p);) {
+        if (!p.large && n_real > 100000) continue;
+        struct dp *dp = make(n, bucket, op);
+        void *from = NULL;
+        ASSERT_OK(device_alloc_host(p.device, bytes + 1, "a test", &from));
+        for (uint64_t key = p.seed; key < p.seed + 2; key++) {
+            float *grads = vector_in(&p, contribution(77, comm_rank(c), n), bytes);
+            if (n) memcpy(from, contribution(key, comm_rank(c), n), bytes);
+            backward(&p, dp, grads, from, steps);
+            check_sums(&p, dp, grads, rank_order_sum(key, comm_size(c), n));
         }
-        /* what owners have reaches everybody; the rest of grads is not looked at */
-        for (int64_t i = 0, behind = 0; op == COMM_REDUCE_SCATTER; i++) {
-            int64_t start = n, count = 0;
-            if (i < dp_n_owned(dp)) dp_owned(dp, i, &start, &count);
-            for (int64_t j = behind; j < start; j++) grads[j] = -1;
-            behind = start + count;
-            if (i == dp_n_owned(dp)) break;
-        }
-        gather(dp, grads, n, key);
-        assert_memory_equal(grads, want, (size_t)n * sizeof *grads);
+        device_wait(p.device);
+        device_free_host(p.device, &from, bytes + 1);
+        dp_destroy(&dp);
     }
-    dp_destroy(&dp);
 }
 
 TEST(sums_made_during_backward_are_those_in_rank_order_bitwise)
@@ -221,15 +210,160 @@ TEST(what_is_final_is_reduced_before_dp_finish)
     const int size = comm_size(c);
     const int64_t n = dp_padded_elements(1 << 16, size);
     const struct dp_buckets b = dp_buckets_make(n, dp_padded_elements(1 << 12, size));
-    struct dp *dp = make(n, b.bucket_elements, COMM_REDUCE_SCATTER);
-    float *grads = contribution(1, comm_rank(c), n);
-    const uint64_t before = comm_stats(c).bytes_sent;
     const uint64_t want = (uint64_t)(dp_buckets_behind(&b, n / 3) * b.bucket_elements) /
                           (uint64_t)size * (uint64_t)(size - 1) * sizeof(float);
-    dp_begin(dp, grads);
-    while (comm_stats(c).bytes_sent - before < want) dp_ready(dp, n / 3);
-    dp_ready(dp, n / 3);
-    assert_int_equal(comm_stats(c).bytes_sent - before, want);
-    dp_finish(dp);
+    for (struct place p = {.n_seeds = 3}; place_next(&p);) {
+        struct dp *dp = make(n, b.bucket_elements, COMM_REDUCE_SCATTER);
+        float *grads =
+            vector_in(&p, contribution(1, comm_rank(c), n), (size_t)n * sizeof *grads);
+        const uint64_t before = comm_stats(c).bytes_sent;
+        dp_begin(dp, grads);
+        while (comm_stats(c).bytes_sent - before < want) dp_ready(dp, n / 3);
+        dp_ready(dp, n / 3);
+        assert_int_equal(comm_stats(c).bytes_sent - before, want);
+        dp_finish(dp);
+        dp_destroy(&dp);
+    }
+}
+
+/* ---- weights ------------------------------------------------------------------------------- */
+
+/* What everybody shall have. */
+static char weight(size_t byte, uint64_t key)
+{
+    return (char)((byte * 131 + key * 17) % 251);
+}
+
+struct forward {
+    struct place *p;
+    struct dp *dp;
+    char *params; /* in device memory */
+    char *in;     /* page-locked: the weights after the update */
+    char *out;    /* page-locked: what forward saw of them */
+    enum dtype t;
+    uint64_t mine; /* key of what this rank does at random */
+};
+
+/* Owners update from the start, each range when it is its turn, and say so now and then. */
+static void update(const struct forward *f)
+{
+    const size_t element = dtype_bytes(f->t);
+    dp_gather_begin(f->dp, f->params, f->t);
+    for (int64_t i = 0; i < dp_n_owned(f->dp); i++) {
+        int64_t start, count;
+        dp_owned(f->dp, i, &start, &count);
+        device_queue_copy_in(f->p->device, DEVICE_COMPUTE,
+                             f->params + (size_t)start * element,
+                             f->in + (size_t)start * element, (size_t)count * element);
+        if (rng_u64(f->mine, (uint64_t)i) % 3) dp_gather_ready(f->dp, start + count);
+    }
+    dp_gather_ready(f->dp, dp_n_elements(f->dp));
+}
+
+/* Read [low, high) when it is needed. */
+static void use(const struct forward *f, int64_t low, int64_t high)
+{
+    const size_t element = dtype_bytes(f->t), offset = (size_t)low * element;
+    dp_gather_need(f->dp, low, high);
+    if (high > low)
+        device_queue_copy_out(f->p->device, DEVICE_COMPUTE, f->out + offset,
+                              f->params + offset, (size_t)(high - low) * element);
+}
+
+static void check_forward(const struct forward *f, uint64_t key)
+{
+    const int64_t n = dp_n_elements(f->dp);
+    const size_t bytes = (size_t)n * dtype_bytes(f->t);
+    const int64_t step = n / 7 + 1;
+    memset(f->out, 0, bytes + 1);
+    update(f);
+    /* a piece from somewhere (a tied embedding), then from the start to the end */
+    if (n > 0) {
+        const int64_t low = (int64_t)(rng_u64(f->mine, 1000) % (uint64_t)n);
+        use(f, low, low + (n - low) / 2);
+    }
+    for (int64_t low = 0; low < n; low += step)
+        use(f, low, low + step < n ? low + step : n);
+    dp_gather_finish(f->dp);
+    dp_gather_finish(f->dp); /* no-op */
+    device_wait(f->p->device);
+    const char *whole = vector_out(f->p, f->params, bytes);
+    for (size_t i = 0; i < bytes; i++) {
+        if (f->out[i] != weight(i, key)) fail_msg("forward saw another byte %zu", i);
+        if (whole[i] != weight(i, key)) fail_msg("byte %zu is another", i);
+    }
+}
+
+static void check_gather(enum dtype t, int64_t n_real, int64_t bucket)
+{
+    struct comm *c = test_world();
+    const int64_t n = dp_padded_elements(n_real, comm_size(c));
+    const size_t bytes = (size_t)n * dtype_bytes(t);
+    for (struct place p = {0}; place_next(&p);) {
+        struct dp *dp = make(n, bucket, COMM_REDUCE_SCATTER);
+        void *in = NULL, *out = NULL;
+        ASSERT_OK(device_alloc_host(p.device, bytes + 1, "a test", &in));
+        ASSERT_OK(device_alloc_host(p.device, bytes + 1, "a test", &out));
+        struct forward f = {.p = &p, .dp = dp, .in = in, .out = out, .t = t};
+        for (size_t i = 0; i < bytes; i++) f.in[i] = weight(i, p.seed);
+        char *before = test_alloc(bytes + 1);
+        f.params = vector_in(&p, before, bytes);
+        f.mine = rng_key(p.seed, "forward", "") + (uint64_t)comm_rank(c);
+        check_forward(&f, p.seed);
+        device_free_host(p.device, &in, bytes + 1);
+        device_free_host(p.device, &out, bytes + 1);
+        dp_destroy(&dp);
+    }
+}
+
+TEST(weights_are_everybodys_when_they_are_needed)
+{
+    const int64_t buckets[] = {1, 999, 12000, 1 << 30};
+    for (int k = 0; k < 4; k++) {
+        check_gather(DTYPE_F32, buckets[k] == 1 ? 3001 : 30011, buckets[k]);
+        check_gather(DTYPE_BF16, buckets[k] == 1 ? 3001 : 30011, buckets[k]);
+    }
+    check_gather(DTYPE_F32, 0, 100);
+    check_gather(DTYPE_BF16, 1, 100);
+}
+
+TEST(weights_travel_as_soon_as_they_are_ready)
+{
+    struct comm *c = test_world();
+    const int64_t n = dp_padded_elements(1 << 16, comm_size(c));
+    const uint64_t others = (uint64_t)comm_size(c) - 1;
+    for (struct place p = {.n_seeds = 3}; place_next(&p);) {
+        struct dp *dp =
+            make(n, dp_padded_elements(1 << 12, comm_size(c)), COMM_REDUCE_SCATTER);
+        float *params =
+            vector_in(&p, contribution(1, comm_rank(c), n), (size_t)n * sizeof *params);
+        uint64_t before = comm_stats(c).bytes_sent;
+        dp_gather_begin(dp, params, DTYPE_F32);
+        for (int64_t i = 0; i < 3; i++) {
+            int64_t start, count;
+            dp_owned(dp, i, &start, &count);
+            dp_gather_ready(dp, start + count - 1); /* not all of it */
+            assert_int_equal(comm_stats(c).bytes_sent, before);
+            dp_gather_ready(dp, start + count);
+            before += (uint64_t)count * others * sizeof(float);
+            assert_int_equal(comm_stats(c).bytes_sent, before);
+        }
+        dp_gather_finish(dp);
+        dp_destroy(&dp);
+    }
+}
+
+TEST(ranks_that_update_everything_send_no_weights)
+{
+    struct comm *c = test_world();
+    const int64_t n = dp_padded_elements(30011, comm_size(c));
+    struct dp *dp = make(n, 999, COMM_ALL_REDUCE);
+    float *params = contribution(1, comm_rank(c), n);
+    const uint64_t before = comm_stats(c).bytes_sent;
+    dp_gather_begin(dp, params, DTYPE_F32);
+    dp_gather_ready(dp, n / 2);
+    dp_gather_need(dp, 0, n); /* nothing is going on, so nothing need be ready */
+    dp_gather_finish(dp);
+    assert_int_equal(comm_stats(c).bytes_sent, before);
     dp_destroy(&dp);
 }

@@ -1,30 +1,35 @@
-/* @ranks 1 2 3 4
+/* @ranks 1 2 3 4   @timeout 120
  * Who updates what, and that a sharded update equals a whole one. */
 #include "harness/harness.h"
 
 #include "core/rng.h"
+#include "parallel/place.h"
 #include "parallel/zero/zero.h"
 
 struct setup {
+    struct place *place;
     struct dp *dp;
     struct zero *zero;
-    struct device *device;
     int64_t n_used, n; /* n: with padding */
-    float *params;
-    size_t state_bytes;
+    enum dtype t;
+    void *params, *memory;
+    size_t state_bytes, memory_bytes;
 };
 
-static struct setup make(int64_t n_used, int64_t bucket, int stage)
+static struct setup make_typed(struct place *p, int64_t n_used, int64_t bucket, int stage,
+                               enum dtype t)
 {
     struct comm *c = test_world();
-    struct setup s = {.n_used = n_used, .n = dp_padded_elements(n_used, comm_size(c))};
-    s.params = randn_1d(5, s.n).data;
+    struct setup s = {.place = p,
+                      .n_used = n_used,
+                      .n = dp_padded_elements(n_used, comm_size(c)),
+                      .t = t};
+    s.params = vector_in(p, randn_1d(5, s.n).data, (size_t)s.n * dtype_bytes(t));
 
-    ASSERT_OK(device_open(&s.device, "cpu", 0));
     struct arena measure = arena_measure();
     ASSERT_OK(dp_create(&s.dp, c, s.n, bucket, zero_reduction(stage), &measure));
     const size_t dp_bytes = measure.peak_bytes;
-    ASSERT_OK(zero_create(&s.zero, s.dp, s.device, NULL, DTYPE_F32, n_used, &measure));
+    ASSERT_OK(zero_create(&s.zero, s.dp, p->device, NULL, t, n_used, &measure));
     for (int64_t i = 0; i < zero_n_ranges(s.zero); i++) {
         assert_null(zero_range(s.zero, i).exp_avg);
         assert_null(zero_range(s.zero, i).master);
@@ -34,32 +39,52 @@ static struct setup make(int64_t n_used, int64_t bucket, int stage)
     dp_destroy(&s.dp);
     s.state_bytes = measure.peak_bytes - dp_bytes;
 
-    char *memory = test_alloc(measure.peak_bytes + 1);
-    memset(memory, 0x5a, measure.peak_bytes); /* dirty: moments must be zeroed */
-    struct arena real = arena_over(memory, measure.peak_bytes);
+    char *dirty = test_alloc(measure.peak_bytes + 1);
+    memset(dirty, 0x5a, measure.peak_bytes); /* moments must be zeroed */
+    s.memory_bytes = measure.peak_bytes + 1;
+    ASSERT_OK(device_alloc(p->device, s.memory_bytes, "a test", &s.memory));
+    device_copy_in(p->device, s.memory, dirty, measure.peak_bytes);
+    struct arena real = arena_over(s.memory, measure.peak_bytes);
     ASSERT_OK(dp_create(&s.dp, c, s.n, bucket, zero_reduction(stage), &real));
-    ASSERT_OK(zero_create(&s.zero, s.dp, s.device, s.params, DTYPE_F32, n_used, &real));
+    ASSERT_OK(zero_create(&s.zero, s.dp, p->device, s.params, t, n_used, &real));
     assert_int_equal(real.peak_bytes, measure.peak_bytes);
     return s;
+}
+
+static struct setup make(struct place *p, int64_t n_used, int64_t bucket, int stage)
+{
+    return make_typed(p, n_used, bucket, stage, DTYPE_F32);
 }
 
 static void release(struct setup *s)
 {
     zero_destroy(&s->zero);
     dp_destroy(&s->dp);
-    device_close(&s->device);
+    device_wait(s->place->device);
+    device_free(s->place->device, &s->memory, s->memory_bytes);
 }
 
-TEST(stage_0_updates_everything_and_stage_1_what_it_owns)
+/* `count` numbers of the device, as the host sees and changes them. */
+static float *fetch(const struct setup *s, const float *x, int64_t count)
 {
-    struct setup s = make(10007, 1000, 0);
+    return vector_out(s->place, x, (size_t)count * sizeof *x);
+}
+
+static void put(const struct setup *s, float *x, const float *from, int64_t count)
+{
+    device_copy_in(s->place->device, x, from, (size_t)count * sizeof *x);
+}
+
+static void check_stages(struct place *p)
+{
+    struct setup s = make(p, 10007, 1000, 0);
     assert_int_equal(zero_n_ranges(s.zero), 1);
     assert_int_equal(zero_range(s.zero, 0).start, 0);
     assert_int_equal(zero_range(s.zero, 0).count, 10007);
     assert_ptr_equal(zero_range(s.zero, 0).master, s.params);
     release(&s);
 
-    s = make(10007, 1000, 1);
+    s = make(p, 10007, 1000, 1);
     int64_t n_ranges = 0;
     for (int64_t i = 0; i < dp_n_owned(s.dp); i++) {
         int64_t start, count;
@@ -77,126 +102,194 @@ TEST(stage_0_updates_everything_and_stage_1_what_it_owns)
     release(&s);
 }
 
-TEST(moments_take_eight_bytes_an_element_updated)
+TEST(stage_0_updates_everything_and_stage_1_what_it_owns)
 {
-    const int size = comm_size(test_world());
-    struct setup s = make(48000, 4800, 0); /* divisible by 16 x 1, 2, 3, 4 */
-    const size_t whole = (size_t)s.n_used * 8;
-    assert_int_equal(s.state_bytes, whole);
-    release(&s);
-    s = make(48000, 4800, 1);
-    assert_int_equal(s.state_bytes, whole / (size_t)size);
+    for (struct place p = {.n_seeds = 1}; place_next(&p);) check_stages(&p);
+}
+
+TEST(state_takes_eight_bytes_an_element_updated_and_masters_four)
+{
+    const size_t size = (size_t)comm_size(test_world());
+    for (struct place p = {.n_seeds = 1}; place_next(&p);)
+        for (int stage = 0; stage < 2; stage++) {
+            /* divisible by 16 x 1, 2, 3, 4 */
+            const size_t n = 48000 / (stage ? size : 1);
+            struct setup s = make(&p, 48000, 4800, stage);
+            assert_int_equal(s.state_bytes, n * 8);
+            release(&s);
+            s = make_typed(&p, 48000, 4800, stage, DTYPE_BF16);
+            assert_int_equal(s.state_bytes, n * 12);
+            release(&s);
+        }
+}
+
+/* Write 1, 2, 3, ... over a range's numbers, which must be zero; returns the next. */
+static float write_over_zeros(const struct setup *s, float *x, int64_t count, float mark)
+{
+    float *host = fetch(s, x, count);
+    for (int64_t j = 0; j < count; j++) {
+        assert_true(host[j] == 0);
+        host[j] = mark++;
+    }
+    put(s, x, host, count);
+    return mark;
+}
+
+static float check_marks(const struct setup *s, const float *x, int64_t count, float mark)
+{
+    const float *host = fetch(s, x, count);
+    for (int64_t j = 0; j < count; j++) assert_true(host[j] == mark++);
+    return mark;
+}
+
+static void check_own_state(struct place *p, int stage, enum dtype t)
+{
+    struct setup s = make_typed(p, 10007, 1000, stage, t);
+    const bool masters = t != DTYPE_F32;
+    float mark = 1, seen = 1;
+    for (int64_t i = 0; i < zero_n_ranges(s.zero); i++) {
+        const struct zero_range r = zero_range(s.zero, i);
+        mark = write_over_zeros(&s, r.exp_avg, r.count, mark);
+        mark = write_over_zeros(&s, r.exp_avg_sq, r.count, mark);
+        if (masters)
+            mark = write_over_zeros(&s, r.master, r.count, mark);
+        else
+            assert_ptr_equal(r.master, (float *)s.params + r.start);
+    }
+    for (int64_t i = 0; i < zero_n_ranges(s.zero); i++) {
+        const struct zero_range r = zero_range(s.zero, i);
+        seen = check_marks(&s, r.exp_avg, r.count, seen);
+        seen = check_marks(&s, r.exp_avg_sq, r.count, seen);
+        if (masters) seen = check_marks(&s, r.master, r.count, seen);
+    }
     release(&s);
 }
 
 TEST(ranges_have_state_of_their_own_that_starts_at_zero)
 {
-    for (int stage = 0; stage < 2; stage++) {
-        struct setup s = make(10007, 1000, stage);
-        float mark = 1;
-        for (int64_t i = 0; i < zero_n_ranges(s.zero); i++) {
-            const struct zero_range r = zero_range(s.zero, i);
-            for (int64_t j = 0; j < r.count; j++) {
-                assert_true(r.exp_avg[j] == 0 && r.exp_avg_sq[j] == 0);
-                r.exp_avg[j] = mark++;
-                r.exp_avg_sq[j] = mark++;
-            }
-            assert_ptr_equal(r.master, s.params + r.start);
+    for (struct place p = {.n_seeds = 2}; place_next(&p);)
+        for (int stage = 0; stage < 2; stage++) {
+            check_own_state(&p, stage, DTYPE_F32);
+            check_own_state(&p, stage, DTYPE_BF16);
         }
-        mark = 1;
-        for (int64_t i = 0; i < zero_n_ranges(s.zero); i++) {
-            const struct zero_range r = zero_range(s.zero, i);
-            for (int64_t j = 0; j < r.count; j++) {
-                assert_true(r.exp_avg[j] == mark && r.exp_avg_sq[j] == mark + 1);
-                mark += 2;
-            }
-        }
-        release(&s);
+}
+
+/* start + j, plus `more`. */
+static void write_places(const struct setup *s, float *x, const struct zero_range *r,
+                         float more)
+{
+    float *host = test_alloc((size_t)r->count * sizeof *host);
+    for (int64_t j = 0; j < r->count; j++) host[j] = (float)(r->start + j) + more;
+    put(s, x, host, r->count);
+}
+
+static void check_places(const struct setup *s, const float *x,
+                         const struct zero_range *r, float more)
+{
+    const float *host = fetch(s, x, r->count);
+    for (int64_t j = 0; j < r->count; j++)
+        assert_true(host[j] == (float)(r->start + j) + more);
+}
+
+static void check_owned_state(struct place *p, int stage, enum dtype t)
+{
+    struct setup s = make_typed(p, 10007, 1000, stage, t);
+    for (int64_t i = 0; i < zero_n_ranges(s.zero); i++) {
+        const struct zero_range r = zero_range(s.zero, i);
+        write_places(&s, r.master, &r, 0);
+        write_places(&s, r.exp_avg, &r, 0.25F);
+        write_places(&s, r.exp_avg_sq, &r, 0.5F);
     }
+    int64_t n_owned = 0;
+    for (int64_t i = 0; i < zero_n_owned(s.zero); i++) {
+        const struct zero_range o = zero_owned(s.zero, i);
+        check_places(&s, o.master, &o, 0);
+        check_places(&s, o.exp_avg, &o, 0.25F);
+        check_places(&s, o.exp_avg_sq, &o, 0.5F);
+        n_owned += o.count;
+    }
+    comm_sum_i64(test_world(), &n_owned, 1);
+    assert_int_equal(n_owned, s.n_used);
+    release(&s);
 }
 
 TEST(owned_state_is_the_state_that_is_updated)
 {
-    for (int stage = 0; stage < 2; stage++) {
-        struct setup s = make(10007, 1000, stage);
-        for (int64_t i = 0; i < zero_n_ranges(s.zero); i++) {
-            const struct zero_range r = zero_range(s.zero, i);
-            for (int64_t j = 0; j < r.count; j++) {
-                r.master[j] = (float)(r.start + j);
-                r.exp_avg[j] = (float)(r.start + j) + 0.25F;
-                r.exp_avg_sq[j] = (float)(r.start + j) + 0.5F;
-            }
+    for (struct place p = {.n_seeds = 1}; place_next(&p);)
+        for (int stage = 0; stage < 2; stage++) {
+            check_owned_state(&p, stage, DTYPE_F32);
+            check_owned_state(&p, stage, DTYPE_BF16);
         }
-        int64_t n_owned = 0;
-        for (int64_t i = 0; i < zero_n_owned(s.zero); i++) {
-            const struct zero_range o = zero_owned(s.zero, i);
-            for (int64_t j = 0; j < o.count; j++) {
-                const float at = (float)(o.start + j);
-                assert_true(o.master[j] == at && o.exp_avg[j] == at + 0.25F &&
-                            o.exp_avg_sq[j] == at + 0.5F);
-            }
-            n_owned += o.count;
-        }
-        comm_sum_i64(test_world(), &n_owned, 1);
-        assert_int_equal(n_owned, s.n_used);
-        release(&s);
-    }
 }
 
 TEST(a_rank_may_own_nothing_but_padding)
 {
-    for (int stage = 0; stage < 2; stage++) {
-        struct setup s = make(5, 100, stage);
-        const bool mine = comm_rank(test_world()) == 0;
-        assert_int_equal(zero_n_owned(s.zero), mine ? 1 : 0);
-        if (mine) assert_int_equal(zero_owned(s.zero, 0).count, 5);
-        assert_int_equal(zero_n_ranges(s.zero), stage == 0 || mine ? 1 : 0);
-        release(&s);
-    }
+    for (struct place p = {.n_seeds = 1}; place_next(&p);)
+        for (int stage = 0; stage < 2; stage++) {
+            struct setup s = make(&p, 5, 100, stage);
+            const bool mine = comm_rank(test_world()) == 0;
+            assert_int_equal(zero_n_owned(s.zero), mine ? 1 : 0);
+            if (mine) assert_int_equal(zero_owned(s.zero, 0).count, 5);
+            assert_int_equal(zero_n_ranges(s.zero), stage == 0 || mine ? 1 : 0);
+            release(&s);
+        }
 }
 
 /* A rule with memory, so that lost or mixed state shows within a few steps. */
-static void update(const struct zero_range *r, const float *grads)
+static void update(const struct setup *s, const struct zero_range *r, const float *grads)
 {
+    const float *g = fetch(s, grads + r->start, r->count);
+    float *x = fetch(s, r->master, r->count);
+    float *m = fetch(s, r->exp_avg, r->count), *v = fetch(s, r->exp_avg_sq, r->count);
     for (int64_t j = 0; j < r->count; j++) {
-        const float g = grads[r->start + j];
-        r->exp_avg[j] = 0.5F * r->exp_avg[j] + g;
-        r->exp_avg_sq[j] = 0.75F * r->exp_avg_sq[j] + g * g;
-        r->master[j] -= 0.1F * r->exp_avg[j] / (1 + r->exp_avg_sq[j]);
+        m[j] = 0.5F * m[j] + g[j];
+        v[j] = 0.75F * v[j] + g[j] * g[j];
+        x[j] -= 0.1F * m[j] / (1 + v[j]);
     }
+    put(s, r->master, x, r->count);
+    put(s, r->exp_avg, m, r->count);
+    put(s, r->exp_avg_sq, v, r->count);
 }
 
-static float *train(int64_t bucket, int stage, int64_t *n)
+/* The weights after five steps. */
+static const float *train(struct place *p, int64_t bucket, int stage, int64_t *n)
 {
-    struct setup s = make(20011, bucket, stage);
+    struct setup s = make(p, 20011, bucket, stage);
     const uint64_t rank = (uint64_t)comm_rank(test_world());
+    const size_t bytes = (size_t)s.n * sizeof(float);
     for (uint64_t step = 0; step < 5; step++) {
-        float *grads = randn_1d(1000 * step + rank, s.n).data;
+        float *grads = vector_in(p, randn_1d(1000 * step + rank, s.n).data, bytes);
+        dp_gather_finish(s.dp); /* what the last step left going */
         dp_begin(s.dp, grads);
         for (int64_t low = s.n; low >= 0; low -= 1777) dp_ready(s.dp, low);
         dp_finish(s.dp);
+        dp_gather_begin(s.dp, s.params, DTYPE_F32);
         for (int64_t i = 0; i < zero_n_ranges(s.zero); i++) {
             const struct zero_range r = zero_range(s.zero, i);
-            update(&r, grads);
+            update(&s, &r, grads);
+            dp_gather_ready(s.dp, r.start + r.count);
         }
-        dp_gather_begin(s.dp, s.params, DTYPE_F32);
         dp_gather_ready(s.dp, s.n);
-        dp_gather_finish(s.dp);
+        dp_gather_need(s.dp, 0, s.n / 3);
     }
-    *n = s.n;
+    dp_gather_finish(s.dp);
+    *n = s.n_used;
+    const float *weights = vector_out(p, s.params, bytes);
     release(&s);
-    return s.params;
+    return weights;
 }
 
 TEST(sharded_steps_equal_whole_steps_bitwise)
 {
     int64_t n = 0;
-    const float *want = train(1 << 20, 0, &n);
     const int64_t buckets[] = {500, 3000, 1 << 20};
-    for (int k = 0; k < 3; k++) {
-        const float *sharded = train(buckets[k], 1, &n);
-        assert_memory_equal(sharded, want, (size_t)n * sizeof *want);
-        const float *whole = train(buckets[k], 0, &n);
-        assert_memory_equal(whole, want, (size_t)n * sizeof *want);
+    for (struct place p = {.n_seeds = 3}; place_next(&p);) {
+        const float *want = train(&p, 1 << 20, 0, &n);
+        for (int k = p.large ? 0 : 1; k < 3; k++) {
+            const float *sharded = train(&p, buckets[k], 1, &n);
+            assert_memory_equal(sharded, want, (size_t)n * sizeof *want);
+            const float *whole = train(&p, buckets[k], 0, &n);
+            assert_memory_equal(whole, want, (size_t)n * sizeof *want);
+        }
     }
 }
