@@ -82,16 +82,19 @@ static const struct nn_attention shapes[] = {
     {.B = 1, .T = 800, .H = 2, .K = 1, .D = 5}, /* several key tiles, dealt to threads */
 };
 
-/* What the kernels have code for: head sizes up to 64, 128, 256; tiles that are full, begun, and
- * one row long. */
+/* What the kernels have code for: head sizes up to 32, 64, 96, 128 and 256, multiples of 8 and
+ * others; tiles that are full, begun, and one row long. */
 static const struct nn_attention cuda_shapes[] = {
     {.B = 1, .T = 1, .H = 1, .K = 1, .D = 1},
     {.B = 2, .T = 5, .H = 2, .K = 1, .D = 3},
     {.B = 2, .T = 64, .H = 2, .K = 2, .D = 8},
     {.B = 1, .T = 65, .H = 6, .K = 2, .D = 24},
-    {.B = 1, .T = 129, .H = 2, .K = 1, .D = 64},
+    {.B = 1, .T = 300, .H = 2, .K = 1, .D = 32},
+    {.B = 2, .T = 129, .H = 4, .K = 2, .D = 64},
+    {.B = 1, .T = 257, .H = 1, .K = 1, .D = 64},
     {.B = 1, .T = 70, .H = 2, .K = 1, .D = 80},
-    {.B = 2, .T = 67, .H = 1, .K = 1, .D = 128},
+    {.B = 2, .T = 131, .H = 2, .K = 1, .D = 128},
+    {.B = 1, .T = 97, .H = 2, .K = 2, .D = 100},
     {.B = 1, .T = 33, .H = 1, .K = 1, .D = 256},
 };
 
@@ -205,6 +208,7 @@ TEST(decoding_token_by_token_equals_forward)
         {.B = 1, .T = 1, .H = 1, .K = 1, .D = 1},
         {.B = 3, .T = 37, .H = 9, .K = 3, .D = 24},
         {.B = 2, .T = 70, .H = 4, .K = 4, .D = 64},
+        {.B = 1, .T = 263, .H = 2, .K = 1, .D = 40}, /* more keys than a part on cuda */
     };
     EACH_TYPE(t)
     {

@@ -121,8 +121,9 @@ static void compare(const struct setting *s, void *arg)
 }
 
 /* N, V, C */
-static const int64_t shapes[][3] = {
-    {1, 1, 1}, {5, 7, 3}, {37, 1001, 24}, {7, 5003, 16}, {1030, 17, 4}};
+static const int64_t shapes[][3] = {{1, 1, 1},     {5, 7, 3},   {37, 1001, 24},
+                                    {7, 5003, 16}, {3, 64, 40}, {1030, 17, 4},
+                                    {16390, 3, 2}}; /* the last are more than one chunk */
 enum { N_SHAPES = sizeof shapes / sizeof *shapes };
 
 TEST(loss_and_gradient_equal_double_loops)
