@@ -1,4 +1,4 @@
-/* @ranks 1 2 3 4   @timeout 120
+/* @ranks 1 2 3 4   @timeout 120   @devices cpu cuda
  * Collectives against sums made in rank order on one rank, bit for bit. */
 #include "harness/harness.h"
 

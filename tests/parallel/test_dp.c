@@ -1,4 +1,4 @@
-/* @ranks 1 2 3 4   @timeout 120
+/* @ranks 1 2 3 4   @timeout 120   @devices cpu cuda
  * Buckets as a pure cut; sums that travel during backward against sums in rank order; weights that
  * come back under the next forward. */
 #include "harness/harness.h"

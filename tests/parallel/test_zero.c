@@ -1,4 +1,4 @@
-/* @ranks 1 2 3 4   @timeout 120
+/* @ranks 1 2 3 4   @timeout 120   @devices cpu cuda
  * Who updates what, and that a sharded update equals a whole one. */
 #include "harness/harness.h"
 
