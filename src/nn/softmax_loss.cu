@@ -2,9 +2,9 @@
  *
  * What counts is how often a row is read.  The first reading finds maximum and sum together: a
  * sum of exp(x - max) is multiplied by exp(max - new max) whenever the maximum grows.  The second
- * turns the row, which is still in the second-level cache, into its gradient.  Rows of a
- * vocabulary that is no multiple of 8 begin at any address, so a row is a body of whole 16-byte
- * groups, and fewer than 16 loose elements before and behind it. */
+ * turns the row, which is still in the second-level cache, into its gradient.  A row may begin at
+ * any address and have any length: it is a body of whole 16-byte groups, and fewer than 16 loose
+ * elements before and behind it. */
 #include "nn/cuda_kernel.h"
 
 #include <float.h>
@@ -69,9 +69,8 @@ static __device__ __forceinline__ online row_statistics(const T *x, const cut<T>
         online_add<1>(&o, &one);
     }
     for (int i = t; i < c.body; i += threads) {
-        const vec16<T> v = load_16(x + c.head + i * vec16<T>::N);
         float f[vec16<T>::N];
-        for (int k = 0; k < vec16<T>::N; k++) f[k] = to_float(v.x[k]);
+        load_floats<vec16<T>::N>(f, x + c.head + i * vec16<T>::N);
         online_add<vec16<T>::N>(&o, f);
     }
     const float max = block_max(o.max, room);
@@ -91,10 +90,10 @@ static __device__ __forceinline__ void row_gradient(T *x, const cut<T> &c,
     }
     for (int i = t; i < c.body; i += threads) {
         T *at = x + c.head + i * vec16<T>::N;
-        vec16<T> v = load_16(at);
-        for (int k = 0; k < vec16<T>::N; k++)
-            v.x[k] = from_float<T>(exp_fast(to_float(v.x[k]) - o.max) * by);
-        store_16(at, v);
+        float f[vec16<T>::N];
+        load_floats<vec16<T>::N>(f, at);
+        for (int k = 0; k < vec16<T>::N; k++) f[k] = exp_fast(f[k] - o.max) * by;
+        store_floats<vec16<T>::N>(at, f);
     }
 }
 
