@@ -132,9 +132,9 @@ static status_t check_capability(const struct cuda_state *s)
     return status_set(
         STATUS_DEVICE,
         "cuda: %s at %s has compute capability %d.%d, this plug-in was built for "
-        "%d.%d and later (%s): use another GPU or --device cpu",
-        s->model, s->id, s->capability / 10, s->capability % 10, least / 10, least % 10,
-        compiled ? device_cuda_architectures : "yoke needs 7.0");
+        "%s: use another GPU or --device cpu",
+        s->model, s->id, s->capability / 10, s->capability % 10,
+        device_cuda_compiled_for());
 }
 
 /* ---- life ---------------------------------------------------------------------------------- */

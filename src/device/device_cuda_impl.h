@@ -58,5 +58,8 @@ struct device_graph *device_cuda_record_end(struct device *d);
 void device_cuda_replay(struct device *d, struct device_graph *g);
 void device_cuda_graph_destroy(struct device *d, struct device_graph *g);
 
-/* What the kernels were compiled for, "750, 800, 900"; "" if it is not known. */
+/* The compute capabilities that the kernels were compiled for, "7.5, 8.0, 9.0"; static text. */
+const char *device_cuda_compiled_for(void);
+
+/* The same as nvcc writes it, "750,800,900"; "" if it is not known. */
 extern const char device_cuda_architectures[];

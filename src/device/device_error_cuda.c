@@ -70,6 +70,22 @@ const char *device_cuda_reason(cudaError_t e)
     return cudaGetErrorString(e);
 }
 
+const char *device_cuda_compiled_for(void)
+{
+    static char text[128];
+    size_t n = 0;
+    text[0] = '\0';
+    for (const char *at = device_cuda_architectures; *at && n + 16 < sizeof text;) {
+        char *end;
+        const long arch = strtol(at, &end, 10); /* 100 * major + 10 * minor */
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s%ld.%ld", n ? ", " : "",
+                              arch / 100, arch % 100 / 10);
+        at = end + strspn(end, ", ");
+        if (at == end) break;
+    }
+    return text[0] ? text : "7.0 and later";
+}
+
 bool device_cuda_debugging(void)
 {
     return debug_sync;
@@ -89,8 +105,10 @@ void device_cuda_check(cudaError_t e, const char *what)
     const struct cuda_state *s = blamed ? blamed->state : NULL;
     if (spoils_recording(s, e)) return;
     if (!s) die("cuda: %s: %s (%s)", what, device_cuda_reason(e), cudaGetErrorName(e));
-    die("cuda: %s at %s (compute capability %d.%d): %s: %s (%s)", s->model, s->id,
+    const bool no_code = e == cudaErrorNoKernelImageForDevice;
+    die("cuda: %s at %s (compute capability %d.%d): %s: %s%s%s (%s)", s->model, s->id,
         s->capability / 10, s->capability % 10, what, device_cuda_reason(e),
+        no_code ? ", only for " : "", no_code ? device_cuda_compiled_for() : "",
         cudaGetErrorName(e));
 }
 

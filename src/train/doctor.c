@@ -128,32 +128,49 @@ static status_t judge_gpu(const struct doctor *d)
 {
     const struct doctor_note *mine = &d->notes[comm_rank(d->world)];
     status_t st = STATUS_OK;
-    if (d->options->device == CONFIG_DEVICE_CUDA && mine->gpu != STATUS_OK)
+    if (d->gpu)
+        st = doctor_compute(d->gpu, &mine->info);
+    else if (d->options->device == CONFIG_DEVICE_CUDA)
         st = status_set(mine->gpu, "%s", mine->sentence);
     return comm_agree(d->world, st);
+}
+
+/* NCCL was not taken although every rank has a GPU of its own: training would be slower than it
+ * could be. */
+static void regret_nccl(struct doctor *d, const char *why)
+{
+    const int size = comm_size(d->world);
+    if (d->options->transport != COMM_TRANSPORT_AUTO ||
+        strcmp(comm_transport_name(d->world), "nccl") == 0)
+        return;
+    for (int i = 0; i < size; i++)
+        if (doctor_sharer(d->notes, i) >= 0) return;
+    doctor_advice(&d->report, "NCCL does not work, which costs speed: %s: %s", why,
+                  doctor_cure(d->notes, true, 0, size - 1));
 }
 
 /* In host memory, then in that of the GPUs if every rank has one. */
 static void try_links(struct doctor *d)
 {
+    const double limit = d->options->limit_seconds;
     const int size = comm_size(d->world);
+    FILE *out = d->report.out;
     const char *why = "";
     bool gpus = true;
     if (size == 1) return;
     for (int i = 0; i < size; i++) gpus = gpus && d->notes[i].index >= 0;
-    fprintf(d->report.out, "\nvectors in host memory over mpi\n");
-    fflush(d->report.out);
-    fault(d, doctor_links(&d->report, d->world, d->cpu, d->notes,
-                          d->options->limit_seconds));
+    fprintf(out, "\nvectors in host memory over mpi\n");
+    fflush(out);
+    fault(d, doctor_links(&d->report, d->world, d->cpu, d->notes, limit));
     if (!gpus) return;
     const status_t st = comm_use_device(d->world, d->gpu, d->options->transport, &why);
     fault(d, st);
     if (st != STATUS_OK) return;
-    fprintf(d->report.out, "\nvectors in GPU memory over %s (%s)\n",
-            comm_transport_name(d->world), why);
-    fflush(d->report.out);
-    fault(d, doctor_links(&d->report, d->world, d->gpu, d->notes,
-                          d->options->limit_seconds));
+    fprintf(out, "\nvectors in GPU memory over %s (%s)\n", comm_transport_name(d->world),
+            why);
+    regret_nccl(d, why);
+    fflush(out);
+    fault(d, doctor_links(&d->report, d->world, d->gpu, d->notes, limit));
 }
 
 static void verdict(struct doctor *d)

@@ -100,8 +100,7 @@ static bool same_host(const struct doctor_note *a, const struct doctor_note *b)
     return strcmp(a->launch.host, b->launch.host) == 0;
 }
 
-/* The first rank that shares a GPU with `rank`, or -1. */
-static int sharer(const struct doctor_note *notes, int rank)
+int doctor_sharer(const struct doctor_note *notes, int rank)
 {
     if (notes[rank].index < 0) return -1;
     for (int i = 0; i < rank; i++)
@@ -117,7 +116,7 @@ static void check_binding(struct doctor_report *r, const struct doctor_note *not
 {
     for (int i = 1; i < size; i++)
         if (notes[i].local > 0 && notes[i].n_visible == 1 && notes[i].index >= 0 &&
-            sharer(notes, i) < 0) {
+            doctor_sharer(notes, i) < 0) {
             doctor_advice(
                 r, "each rank sees one GPU only, which keeps ranks of a host from "
                    "reaching each other's memory: in Slurm use --gpus-per-node with all "
@@ -142,7 +141,7 @@ void doctor_ranks(struct doctor_report *r, const struct doctor_note *notes, int 
             doctor_line(r, key, "%s, cores %s, no GPU", n->launch.host, cores);
     }
     for (int i = 0; i < size; i++) {
-        const int other = sharer(notes, i);
+        const int other = doctor_sharer(notes, i);
         if (other >= 0)
             doctor_advice(
                 r,

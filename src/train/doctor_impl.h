@@ -46,7 +46,14 @@ bool doctor_is_bridge(const char *interface);
 void doctor_gpus(struct doctor_report *r, const struct doctor_note *mine,
                  const struct device *opened, bool open_all);
 
+/* Run a kernel on the GPU and check what it computes.  STATUS_DEVICE, STATUS_NOMEM; a kernel that
+ * cannot run ends the job. */
+MUST_USE status_t doctor_compute(struct device *gpu, const struct device_info *info);
+
 /* ---- all ranks ------------------------------------------------------------------------------ */
+
+/* The first rank that is on the same GPU as `rank` and comes before it, or -1.  Pure. */
+int doctor_sharer(const struct doctor_note *notes, int rank);
 
 /* The table of ranks and what is wrong with who has which GPU.  Pure. */
 void doctor_ranks(struct doctor_report *r, const struct doctor_note *notes, int size);
@@ -55,6 +62,9 @@ void doctor_ranks(struct doctor_report *r, const struct doctor_note *notes, int 
  * pair meets once.  Pure. */
 int doctor_rounds(int size);
 int doctor_partner(int size, int rank, int round);
+
+/* What to try when ranks a and b do not understand each other; static text. */
+const char *doctor_cure(const struct doctor_note *notes, bool nccl, int a, int b);
 
 /* Move vectors in the memory of `dev` among all ranks and between all pairs.  STATUS_COMM names
  * the pair; agreed.  Ends the job if a rank does not answer.  Collective on world. */

@@ -55,11 +55,9 @@ int doctor_partner(int size, int rank, int round)
     return partner < size ? partner : -1;
 }
 
-/* What to try when ranks a and b do not understand each other. */
-static const char *cure(const struct links *l, int a, int b)
+const char *doctor_cure(const struct doctor_note *notes, bool nccl, int a, int b)
 {
-    const bool nccl = strcmp(comm_transport_name(l->world), "nccl") == 0;
-    const bool near = strcmp(l->notes[a].launch.host, l->notes[b].launch.host) == 0;
+    const bool near = strcmp(notes[a].launch.host, notes[b].launch.host) == 0;
     if (nccl && near)
         return "GPUs may be kept from each other's memory by ACS or the IOMMU (turn them "
                "off in "
@@ -77,6 +75,12 @@ static const char *cure(const struct links *l, int a, int b)
     return "MPI may have chosen an interface that leads nowhere, or a firewall closes "
            "its ports: "
            "run again with mpirun --mca btl_tcp_if_include NAME";
+}
+
+static const char *cure(const struct links *l, int a, int b)
+{
+    return doctor_cure(l->notes, strcmp(comm_transport_name(l->world), "nccl") == 0, a,
+                       b);
 }
 
 static status_t blame(const struct links *l, int a, int b, const char *what)
