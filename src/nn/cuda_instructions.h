@@ -31,12 +31,18 @@
     extern __shared__ __align__(128) unsigned char cuda_dynamic_shared_[];               \
     type *const name = reinterpret_cast<type *>(cuda_dynamic_shared_)
 
+/* One load of 16 bytes, p aligned to 16. */
+static __device__ __forceinline__ uint4 load_uint4(const void *p)
+{
+    return *static_cast<const uint4 *>(p);
+}
+
 /* One store of 16 bytes, p aligned to 16.  The compiler makes one of a plain assignment too, but
  * not always: behind a branch it was seen to make four. */
 static __device__ __forceinline__ void store_uint4(void *p, uint4 x)
 {
-    asm volatile("st.v4.b32 [%0], {%1,%2,%3,%4};\n" ::"l"(p), "r"(x.x), "r"(x.y), "r"(x.z),
-                 "r"(x.w)
+    asm volatile("st.v4.b32 [%0], {%1,%2,%3,%4};\n" ::"l"(p), "r"(x.x), "r"(x.y),
+                 "r"(x.z), "r"(x.w)
                  : "memory");
 }
 
@@ -108,8 +114,8 @@ static __device__ __forceinline__ void mma_16x8x16(float d[4], const uint32_t a[
                                                    const uint32_t b[2]);
 
 template <>
-__device__ __forceinline__ void mma_16x8x16<__nv_bfloat16>(float d[4], const uint32_t a[4],
-                                                           const uint32_t b[2])
+__device__ __forceinline__ void
+mma_16x8x16<__nv_bfloat16>(float d[4], const uint32_t a[4], const uint32_t b[2])
 {
 #if __CUDA_ARCH__ >= 800
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "

@@ -73,11 +73,12 @@ template <typename T> struct alignas(16) vec16 {
 template <typename T> static __device__ __forceinline__ vec16<T> load_16(const T *p)
 {
     vec16<T> v;
-    *reinterpret_cast<uint4 *>(&v) = *reinterpret_cast<const uint4 *>(p);
+    *reinterpret_cast<uint4 *>(&v) = load_uint4(p);
     return v;
 }
 
-template <typename T> static __device__ __forceinline__ void store_16(T *p, const vec16<T> &v)
+template <typename T>
+static __device__ __forceinline__ void store_16(T *p, const vec16<T> &v)
 {
     store_uint4(p, *reinterpret_cast<const uint4 *>(&v));
 }

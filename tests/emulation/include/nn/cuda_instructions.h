@@ -29,6 +29,8 @@ struct emulation_shared_site {
 void *emulation_shared(struct emulation_shared_site *site, size_t bytes);
 void *emulation_dynamic_shared(void);
 
+__attribute__((format(printf, 1, 2), noreturn)) void emulation_fail(const char *format,
+                                                                    ...);
 void emulation_check_row(const void *shared); /* of a matrix: 16 bytes of shared memory */
 void emulation_copy_async(void *shared, const void *global, bool valid);
 void emulation_copy_commit(void);
@@ -95,9 +97,22 @@ emulation_launch_kernel(const char *name, dim3 grid, dim3 block, size_t shared_b
 #define CUDA_DYNAMIC_SHARED(type, name)                                                  \
     type *const name = static_cast<type *>(emulation_dynamic_shared())
 
-/* 16 bytes, p aligned to 16 */
+/* The host would read and write anywhere. */
+static inline void emulation_check_aligned(const char *name, const void *p)
+{
+    if (reinterpret_cast<uintptr_t>(p) % 16 != 0)
+        emulation_fail("%s: %p is not a multiple of 16", name, p);
+}
+
+static inline uint4 load_uint4(const void *p)
+{
+    emulation_check_aligned("load_uint4", p);
+    return *static_cast<const uint4 *>(p);
+}
+
 static inline void store_uint4(void *p, uint4 x)
 {
+    emulation_check_aligned("store_uint4", p);
     *static_cast<uint4 *>(p) = x;
 }
 
