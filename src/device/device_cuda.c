@@ -279,15 +279,12 @@ static int peer_access(int from, int to)
 
 /* ---- memory -------------------------------------------------------------------------------- */
 
-/* Was there none left?  Anything else is a failure of the device. */
+/* Was there none left?  Also while work is recorded; anything else is a failure of the device. */
 static bool exhausted(cudaError_t e, const char *what)
 {
-    if (e != cudaErrorMemoryAllocation) {
-        device_cuda_check(e, what);
-        return false;
-    }
-    cudaGetLastError();
-    return true;
+    if (e != cudaErrorMemoryAllocation) device_cuda_check(e, what);
+    if (e != cudaSuccess) cudaGetLastError();
+    return e != cudaSuccess;
 }
 
 static void *alloc_cuda(struct device *d, size_t bytes)

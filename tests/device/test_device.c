@@ -261,6 +261,15 @@ TEST(what_cannot_be_recorded_is_no_failure)
         assert_null(device_record_end(d));
         device_copy_out(d, out, p, BYTES); /* and nothing of it has run */
         assert_bytes(out, 1);
+
+        void *never = NULL;
+        assert_true(device_record_begin(d));
+        device_zero(d, p, BYTES);
+        assert_int_not_equal(device_alloc(d, BYTES, "a test", &never), STATUS_OK);
+        device_zero(d, p, BYTES); /* too late to be recorded, but no failure */
+        assert_null(device_record_end(d));
+        device_copy_out(d, out, p, BYTES);
+        assert_bytes(out, 1);
     }
     give(d, in, BYTES);
     test_device_close(&d);
