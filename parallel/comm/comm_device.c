@@ -186,10 +186,11 @@ void comm_set_timeout(struct comm *c, double seconds)
                          watch, c);
 }
 
-static void leave(struct comm *world)
+void comm_leave_device(struct comm *world)
 {
+    CHECK(world->world == world);
     CHECK(!world->requests); /* comm_request_destroy comes first */
-    comm_leave_device(world);
+    comm_close_line(world);
     if (world->device) device_set_watch(world->device, 0, NULL, NULL);
     world->device = NULL;
     world->library = NULL;
@@ -200,7 +201,7 @@ status_t comm_use_device(struct comm *world, struct device *dev, enum comm_trans
                          const char **why)
 {
     CHECK(world->world == world);
-    leave(world);
+    comm_leave_device(world);
     *why = world->why;
     if (!dev || device_is_host(dev)) {
         if (t == COMM_TRANSPORT_NCCL)
@@ -227,7 +228,7 @@ status_t comm_use_device(struct comm *world, struct device *dev, enum comm_trans
         snprintf(world->why, sizeof world->why, "%s", status_message());
         return STATUS_OK;
     } else {
-        leave(world);
+        comm_leave_device(world);
     }
     return st;
 }
@@ -247,7 +248,7 @@ status_t comm_join_device(struct comm *c, int colour)
     return adopt(c, line, st);
 }
 
-void comm_leave_device(struct comm *c)
+void comm_close_line(struct comm *c)
 {
     if (c->line) c->world->library->close(c->line);
     c->line = NULL;

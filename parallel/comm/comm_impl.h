@@ -121,7 +121,7 @@ struct comm_library {
 /* Give c, made of a world that uses a device, the same transport; `colour` is that of its line.
  * Collective on the world; agreed. */
 MUST_USE status_t comm_join_device(struct comm *c, int colour);
-void comm_leave_device(struct comm *c);
+void comm_close_line(struct comm *c);
 
 /* The library's communicator of c. */
 void *comm_line(const struct comm *c);

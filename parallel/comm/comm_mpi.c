@@ -141,7 +141,7 @@ void comm_destroy(struct comm **c)
 {
     if (!*c) return;
     struct comm_mpi *mpi = (*c)->mpi;
-    comm_leave_device(*c);
+    comm_close_line(*c);
     MPI_Comm_free(&mpi->line);
     if (mpi->words != MPI_COMM_NULL) MPI_Comm_free(&mpi->words);
     free(mpi);
