@@ -90,17 +90,15 @@ function(yoke_cuda_plugin)
     ${CMAKE_SOURCE_DIR}/parallel/*/*.cu ${CMAKE_SOURCE_DIR}/optim/*.cu)
 
   find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
-  find_library(NCCL_LIBRARY nccl
-    HINTS ${CUDAToolkit_LIBRARY_DIR} ${CUDAToolkit_LIBRARY_ROOT}/lib64)
   find_path(CUDNN_INCLUDE_DIR cudnn.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
   set(without "")
-  if(NOT NCCL_INCLUDE_DIR OR NOT NCCL_LIBRARY)
+  if(NOT NCCL_INCLUDE_DIR)
     list(FILTER c_sources EXCLUDE REGEX "_nccl\\.c$")
-    string(APPEND without ", without NCCL (apt-get install libnccl-dev)")
+    string(APPEND without ", without NCCL's header (libnccl-dev)")
   endif()
   if(NOT CUDNN_INCLUDE_DIR)
     list(FILTER c_sources EXCLUDE REGEX "_cudnn\\.c$")
-    string(APPEND without ", without cuDNN's headers")
+    string(APPEND without ", without cuDNN's headers (libcudnn9-dev-cuda-13)")
   endif()
 
   set(flags -std=c++17 -O3 -DNDEBUG -D_GNU_SOURCE -I${CMAKE_SOURCE_DIR}/src -I${CMAKE_SOURCE_DIR}
@@ -135,9 +133,8 @@ function(yoke_cuda_plugin)
   target_include_directories(yoke_cuda SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS}
     $<TARGET_PROPERTY:MPI::MPI_C,INTERFACE_INCLUDE_DIRECTORIES>)
   target_link_libraries(yoke_cuda PRIVATE yoke_flags CUDA::cudart_static CUDA::cublasLt)
-  if(NCCL_INCLUDE_DIR AND NCCL_LIBRARY)
+  if(NCCL_INCLUDE_DIR) # the libraries of NCCL and cuDNN are opened at run time, if they are there
     target_include_directories(yoke_cuda SYSTEM PRIVATE ${NCCL_INCLUDE_DIR})
-    target_link_libraries(yoke_cuda PRIVATE ${NCCL_LIBRARY})
   endif()
   if(CUDNN_INCLUDE_DIR)
     target_include_directories(yoke_cuda SYSTEM PRIVATE ${CUDNN_INCLUDE_DIR})
