@@ -237,14 +237,17 @@ part "benchmarks"
 cd "$root"
 gpt2=(configs/gpt2-124m.yaml --batch 64 --tokens 1024) llama=(configs/llama-1.3b.yaml --batch 4 --tokens 4096)
 small=()
+threads=$(nproc) # the host makes the first weights
 if [[ $quick ]]; then
+    threads=2
     small=(--set model.layers=1 --set model.hidden=32 --set model.heads=2 --set model.vocab_size=96 --steps 2)
     gpt2=("${gpt2[0]}" --batch 2 --tokens 16)
     llama=("${llama[0]}" --batch 1 --tokens 32 --set model.kv_heads=1 --set model.ffn=64)
 fi
-figures "bench step, GPT-2 124M" 90 "$YOKE" bench step "${gpt2[@]}" --device cuda "${small[@]}" || true
-figures "bench step, Llama 1.3B" 90 "$YOKE" bench step "${llama[@]}" --device cuda "${small[@]}" || true
-figures "bench kernels, Llama 1.3B" 60 "$YOKE" bench kernels "${llama[@]}" --device cuda "${small[@]}" || true
+options=("${small[@]}" --device cuda --threads "$threads")
+figures "bench step, GPT-2 124M" 90 "$YOKE" bench step "${gpt2[@]}" "${options[@]}" || true
+figures "bench step, Llama 1.3B" 90 "$YOKE" bench step "${llama[@]}" "${options[@]}" || true
+figures "bench kernels, Llama 1.3B" 60 "$YOKE" bench kernels "${llama[@]}" "${options[@]}" || true
 if [[ $quick ]]; then
     say "skipped  vs PyTorch: not with --quick"
     skipped=$((skipped + 1))
@@ -252,7 +255,8 @@ elif ! python3 -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; 
     say "skipped  vs PyTorch: no python3 with a torch that sees a GPU"
     skipped=$((skipped + 1))
 else
-    figures "vs PyTorch" 240 python3 scripts/bench/vs_torch.py --yoke "$YOKE" --device cuda --rounds 1 || true
+    figures "vs PyTorch" 240 python3 scripts/bench/vs_torch.py --yoke "$YOKE" --device cuda --rounds 1 \
+        --threads "$threads" || true
 fi
 
 part "end"
