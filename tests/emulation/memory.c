@@ -1,6 +1,7 @@
 #include "memory.h"
 
 #include <inttypes.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -30,12 +31,15 @@ struct allocation {
     enum memory_place place;
     int device;
     bool live;
+    size_t next_open; /* index + 1 */
 };
 
 static unsigned char *region, *region_next;
 static struct allocation *all; /* in the order of their addresses */
 static size_t n_all, all_capacity;
 static int n_open;
+static size_t first_open; /* index + 1 of an allocation that was touched since; 0: none */
+static pthread_t worker;  /* who may touch them */
 
 /* ---- allocations ------------------------------------------------------------------------------- */
 
@@ -114,6 +118,9 @@ static void start(void)
     region = mmap(NULL, REGION_BYTES, PROT_NONE,
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (region == MAP_FAILED) emulation_fail("no address space for device memory");
+    /* closed allocations differ from what lies between them in this, so that the kernel does not
+     * join and split them each time */
+    madvise(region, REGION_BYTES, MADV_DONTDUMP);
     region += HUGE_PAGE - (uintptr_t)region % HUGE_PAGE;
     region_next = region;
     memory_watch();
@@ -141,6 +148,7 @@ void *memory_alloc(enum memory_place place, int device, size_t bytes)
     if (end + HUGE_PAGE > region + REGION_BYTES)
         emulation_fail("all addresses for device memory are used up");
     if (mprotect(first, pages, PROT_READ | PROT_WRITE) != 0) return NULL;
+    madvise(first, pages, MADV_DODUMP);
     if (pages >= HUGE_PAGE) madvise(first, pages, MADV_HUGEPAGE);
     region_next = end;
     /* opening and closing takes time for each page */
@@ -154,7 +162,7 @@ void *memory_alloc(enum memory_place place, int device, size_t bytes)
                              .place = place,
                              .device = device,
                              .live = true};
-    if (place == MEMORY_DEVICE && n_open == 0) mprotect(first, pages, PROT_NONE);
+    if (place == MEMORY_DEVICE) mprotect(first, pages, PROT_NONE);
     return a->base;
 }
 
@@ -184,25 +192,39 @@ bool memory_free(enum memory_place place, void *p)
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
              0) == MAP_FAILED)
         emulation_fail("cannot give memory back");
+    madvise(a->first, a->page_bytes, MADV_DONTDUMP);
     return true;
 }
 
-static void protect_all(int protection)
-{
-    for (size_t i = 0; i < n_all; i++) {
-        if (all[i].live && all[i].place == MEMORY_DEVICE)
-            mprotect(all[i].first, all[i].page_bytes, protection);
-    }
-}
-
+/* An operation touches few of many allocations, so each is opened when it is touched. */
 void memory_open(void)
 {
-    if (n_open++ == 0) protect_all(PROT_READ | PROT_WRITE);
+    if (n_open++ == 0) worker = pthread_self();
+}
+
+static bool open_touched(const void *p)
+{
+    struct allocation *const a = n_open > 0 ? find(p) : NULL;
+    const unsigned char *const c = p;
+    if (!a || !a->live || a->place != MEMORY_DEVICE || c >= a->first + a->page_bytes ||
+        !pthread_equal(worker, pthread_self()))
+        return false;
+    /* open already: the access is bad for another reason */
+    for (size_t i = first_open; i; i = all[i - 1].next_open) {
+        if (a == &all[i - 1]) return false;
+    }
+    a->next_open = first_open;
+    first_open = (size_t)(a - all) + 1;
+    return mprotect(a->first, a->page_bytes, PROT_READ | PROT_WRITE) == 0;
 }
 
 void memory_close(void)
 {
-    if (--n_open == 0) protect_all(PROT_NONE);
+    if (--n_open > 0) return;
+    for (; first_open; first_open = all[first_open - 1].next_open) {
+        const struct allocation *const a = &all[first_open - 1];
+        mprotect(a->first, a->page_bytes, PROT_NONE);
+    }
 }
 
 /* ---- what a bad access hit ----------------------------------------------------------------------- */
@@ -235,6 +257,8 @@ static void on_fault(int number, siginfo_t *info, void *context)
     static volatile sig_atomic_t seen;
     const ucontext_t *const u = context;
     char what[160];
+    if (number == SIGSEGV && info->si_code == SEGV_ACCERR && open_touched(info->si_addr))
+        return;
     signal(number, SIG_DFL);
     if (seen++) return;
     if (number == SIGILL) emulation_fail("misaligned access, or an index past its array");

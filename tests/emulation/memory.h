@@ -4,7 +4,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Device memory may be touched between the two; they nest. */
+/* This thread may touch device memory between the two; they nest.  System calls may not: they fail
+ * where an instruction would open what it touches. */
 void memory_open(void);
 void memory_close(void);
 

@@ -117,7 +117,7 @@ cudaError_t stream_add(struct emulation_stream *s, struct payload *p)
     op_drop(&s->tail);
     s->tail = o;
     /* a device does not wait to be waited for either */
-    if (p && emulation_random(8) == 0) work_some();
+    if (p && emulation_random(8) == 0) work_some(NULL);
     return cudaSuccess;
 }
 
@@ -159,11 +159,14 @@ cudaError_t cudaDeviceSynchronize(void)
 }
 
 /* Has the device passed o?  The question lets it go on a little. */
-static cudaError_t query(const struct op *o)
+static cudaError_t query(struct op *o)
 {
-    if (!op_done(o)) work_some();
+    op_hold(o);
+    if (!op_done(o)) work_some(o);
+    const bool done = op_done(o);
+    op_drop(&o);
     if (work_failure()) return work_failure();
-    return op_done(o) ? cudaSuccess : cudaErrorNotReady;
+    return done ? cudaSuccess : cudaErrorNotReady;
 }
 
 cudaError_t cudaStreamQuery(cudaStream_t stream)

@@ -15,6 +15,7 @@ struct op {
     bool begun, done;
     bool stalled;    /* said PENDING since anything was done */
     unsigned needed; /* serial number of the last wait that needs it */
+    int manner;      /* of waiting for it; 0: nobody has */
     double done_ms;
     int n_before, n_undone; /* operations before it; those of them that are not done */
     struct op **before;     /* held until it is done */
@@ -249,41 +250,48 @@ static void nap(void)
     memory_open();
 }
 
-void work_wait(struct op *o)
+enum { LAZY = 1, EAGER, ANY, MANNERS = 3 };
+
+/* Run at most n operations for a wait for o (NULL: for everything); false: all that is ready has
+ * stalled.  The manner of a wait stays what it is when the host asks again and again. */
+static bool run_towards(struct op *o, uint32_t n)
 {
-    enum { LAZY, EAGER, ANY, MANNERS };
-    if (o ? o->done : n_live == 0) return;
-    const uint32_t manner = emulation_random(MANNERS);
-    op_hold(o);
-    memory_open();
+    int any = ANY;
+    int *const manner = o ? &o->manner : &any;
+    if (*manner == 0) *manner = 1 + (int)emulation_random(MANNERS);
     mark_needed(o);
-    unsigned serial = wait_serial;
-    while ((o ? !o->done : n_live > 0) && !failure) {
-        const bool needed = manner == LAZY || (manner == ANY && emulation_random(2));
+    while ((o ? !o->done : n_live > 0) && !failure && n-- > 0) {
+        const bool needed = *manner == LAZY || (*manner == ANY && emulation_random(2));
         int i = choose(needed);
         if (i < 0) i = choose(!needed);
-        if (i >= 0) {
-            run_one(i);
-        } else {
-            nap();
-            if (wait_serial != serial)
-                mark_needed(o); /* another thread waited meanwhile */
-            serial = wait_serial;
-        }
+        if (i < 0) return false;
+        run_one(i);
+    }
+    return true;
+}
+
+void work_wait(struct op *o)
+{
+    if (o ? o->done : n_live == 0) return;
+    op_hold(o);
+    memory_open();
+    while ((o ? !o->done : n_live > 0) && !failure) {
+        if (!run_towards(o, UINT32_MAX)) nap();
     }
     memory_close();
     op_drop(&o);
 }
 
-void work_some(void)
+void work_some(struct op *o)
 {
-    uint32_t n = emulation_random(4);
-    if (n == 0 || n_ready == 0 || failure) return;
+    const uint32_t much = emulation_random(4);
+    if (much == 0 || n_ready == 0 || failure) return;
+    op_hold(o);
     memory_open();
     for (int i = 0; i < n_ready; i++) ready[i]->stalled = false;
-    wait_serial++;
-    for (int i; n > 0 && !failure && (i = choose(false)) >= 0; n--) run_one(i);
+    run_towards(o, o && much == 3 ? UINT32_MAX : 1 + emulation_random(4));
     memory_close();
+    op_drop(&o);
 }
 
 void work_describe(char *text, size_t bytes)

@@ -2,10 +2,10 @@
  *
  * An operation knows which operations come before it; streams, events and graphs only say which.
  * What has nothing undone before it is ready; who waits runs ready operations in an order that is
- * as bad as the seed makes it:
- *   - only what the awaited operation needs, everything else as late as possible,
- *   - or everything else first,
- *   - or anything.
+ * as bad as the seed makes it; for each awaited operation one of:
+ *   - only what it needs, everything else as late as possible,
+ *   - everything else first,
+ *   - anything.
  * All functions but work_lock are called with the lock held. */
 #pragma once
 
@@ -42,8 +42,9 @@ struct op *work_add(struct payload *p, struct op *const *before, int n);
 
 /* Run until o is done (NULL: until everything is) or the device has failed. */
 void work_wait(struct op *o);
-/* Run a random handful, perhaps nothing. */
-void work_some(void);
+/* Somebody asks whether o is done (NULL: nobody): run nothing, a handful, or all that a wait would
+ * run. */
+void work_some(struct op *o);
 /* The device failed: nothing runs any more.  cudaSuccess: it did not. */
 cudaError_t work_failure(void);
 void work_set_failure(cudaError_t e);

@@ -98,22 +98,28 @@ emulation_launch_kernel(const char *name, dim3 grid, dim3 block, size_t shared_b
     type *const name = static_cast<type *>(emulation_dynamic_shared())
 
 /* The host would read and write anywhere. */
-static inline void emulation_check_aligned(const char *name, const void *p)
+static inline void emulation_check_aligned(const char *name, const void *p, int bytes)
 {
-    if (reinterpret_cast<uintptr_t>(p) % 16 != 0)
-        emulation_fail("%s: %p is not a multiple of 16", name, p);
+    if (reinterpret_cast<uintptr_t>(p) % static_cast<uintptr_t>(bytes) != 0)
+        emulation_fail("%s: %p is not a multiple of %d", name, p, bytes);
 }
 
 static inline uint4 load_uint4(const void *p)
 {
-    emulation_check_aligned("load_uint4", p);
+    emulation_check_aligned("load_uint4", p, 16);
     return *static_cast<const uint4 *>(p);
 }
 
 static inline void store_uint4(void *p, uint4 x)
 {
-    emulation_check_aligned("store_uint4", p);
+    emulation_check_aligned("store_uint4", p, 16);
     *static_cast<uint4 *>(p) = x;
+}
+
+static inline void store_uint2(void *p, uint2 x)
+{
+    emulation_check_aligned("store_uint2", p, 8);
+    *static_cast<uint2 *>(p) = x;
 }
 
 /* ---- asynchronous copies --------------------------------------------------------------------- */
