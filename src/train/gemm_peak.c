@@ -3,10 +3,10 @@
 #include "core/clock.h"
 #include "device/device.h"
 
-enum { FIRST_SIZE = 1024, LAST_SIZE = 8192, REPEATS = 5 };
+enum { FIRST_SIZE = 256, LAST_SIZE = 8192, REPEATS = 5 };
 
 /* Seconds below which a product is too short to be timed from the host. */
-static const double TOO_SHORT = 5e-4;
+static const double TOO_SHORT = 2e-3;
 
 /* Best seconds of a product of size^3; numbers do not matter, but are not all zero: products of
  * zeros draw less power and run faster. */
