@@ -19,13 +19,15 @@ template <int M> struct softmax_state {
     float sum[M][2]; /* of this lane's columns only */
 };
 
-/* Scores become exp(scale * (score - max)); what was summed before is scaled to the new maximum.
- * c = scale * log2(e). */
+/* Scores become exp(scale * (score - max)); what was summed before is scaled to the new maximum,
+ * which soon is the old one for all rows of a warp.  c = scale * log2(e). */
 template <int DP, int M, int N>
 static __device__ __forceinline__ void softmax_step(softmax_state<M> &r,
                                                     float (&o)[M][DP / 8][4],
                                                     float (&s)[M][N / 8][4], float c)
 {
+    float keep[M][2];
+    bool moved = false;
 #pragma unroll
     for (int m = 0; m < M; m++) {
 #pragma unroll
@@ -37,7 +39,9 @@ static __device__ __forceinline__ void softmax_step(softmax_state<M> &r,
             max = row_max(max);
             /* a row that has seen nothing yet must not compute infinity - infinity */
             const float top = max == -INFINITY ? 0.0f : max * c;
-            const float keep = exp2_fast(fmaf(r.max[m][e / 2], c, -top));
+            keep[m][e / 2] = exp2_fast(fmaf(r.max[m][e / 2], c, -top));
+            moved |= r.max[m][e / 2] < max;
+            r.max[m][e / 2] = max;
             float sum = 0;
 #pragma unroll
             for (int n = 0; n < N / 8; n++) {
@@ -45,12 +49,13 @@ static __device__ __forceinline__ void softmax_step(softmax_state<M> &r,
                 s[m][n][e + 1] = exp2_fast(fmaf(s[m][n][e + 1], c, -top));
                 sum += s[m][n][e] + s[m][n][e + 1];
             }
-            r.max[m][e / 2] = max;
-            r.sum[m][e / 2] = fmaf(r.sum[m][e / 2], keep, sum);
-#pragma unroll
-            for (int n = 0; n < DP / 8; n++) o[m][n][e] *= keep, o[m][n][e + 1] *= keep;
+            r.sum[m][e / 2] = fmaf(r.sum[m][e / 2], keep[m][e / 2], sum);
         }
     }
+    if (!__any_sync(0xffffffffu, moved)) return;
+#pragma unroll
+    for (int i = 0; i < M * DP / 2; i++)
+        o[i / (DP / 2)][i / 4 % (DP / 8)][i % 4] *= keep[i / (DP / 2)][i % 4 / 2];
 }
 
 /* lse of the warp's rows, the first n_rows of them; o becomes y. */
@@ -73,9 +78,10 @@ static __device__ __forceinline__ void softmax_end(const softmax_state<M> &r,
     }
 }
 
+/* The query tile, two stages of keys and values. */
 template <int DP, int ROWS, int KEYS> static constexpr size_t fwd_bytes()
 {
-    return (ROWS * ATTENTION_WARPS + 2 * KEYS) * attention_ld<DP>::value * 2;
+    return (ROWS * ATTENTION_WARPS + 4 * KEYS) * attention_ld<DP>::value * 2;
 }
 
 /* ROWS query rows a warp, KEYS keys a step */
@@ -86,7 +92,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
 #if ATTENTION_TENSOR_CORES
     constexpr int M = ROWS / 16, Q = ROWS * ATTENTION_WARPS, LD = attention_ld<DP>::value;
     CUDA_DYNAMIC_SHARED(T, q_tile);
-    T *const k_tile = q_tile + Q * LD, *const v_tile = k_tile + KEYS * LD;
+    T *const stages = q_tile + Q * LD;
 
     const int n = (int)a.T, D = (int)a.D, tiles = (n + Q - 1) / Q;
     const int unit = blockIdx.x / tiles, b = unit / (int)a.H, h = unit % (int)a.H;
@@ -96,11 +102,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     const int32_t *const doc = starts_at(a, b);
     const int first = doc ? doc[q0] / KEYS : 0, last = (q1 - 1) / KEYS;
     const int last_start = doc ? doc[q1 - 1] : 0;
-    const float c = a.scale * ATTENTION_LOG2E;
-
-    tile_load<T, DP, Q>(q_tile, at.q + q0 * at.ld, at.ld, n - q0, D);
-    tile_load<T, DP, KEYS>(k_tile, at.k + last * KEYS * at.ld, at.ld, n - last * KEYS, D);
-    copy_async_commit();
+    tile_load<T, DP, Q>(q_tile, row_at(at.q, q0, at.ld), at.ld, n - q0, D);
 
     softmax_state<M> r;
     float o[M][DP / 8][4] = {};
@@ -110,27 +112,28 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
         r.sum[i / 2][i % 2] = 0;
     }
 
-    for (int tile = last; tile >= first; tile--) {
-        const int k0 = tile * KEYS;
-        const bool sees = k0 < q0 + own + ROWS; /* the same for the whole warp */
-        float s[M][KEYS / 8][4];
-        copy_async_wait<0>(); /* keys are there, nobody reads the last step's values */
-        __syncthreads();
-        tile_load<T, DP, KEYS>(v_tile, at.v + k0 * at.ld, at.ld, n - k0, D);
-        copy_async_commit();
-        if (sees) product_nt<T, DP, M, KEYS>(s, q_tile + own * LD, k_tile);
-
-        copy_async_wait<0>(); /* values are there, nobody reads these keys any more */
+    for (int tile = last + 1; tile >= first; tile--) {
+        copy_async_wait<0>(); /* this step is there, nobody reads the one before */
         __syncthreads();
         if (tile > first) {
-            tile_load<T, DP, KEYS>(k_tile, at.k + (k0 - KEYS) * at.ld, at.ld, KEYS, D);
+            T *const next = stages + (tile - 1) % 2 * 2 * KEYS * LD;
+            const int k0 = (tile - 1) * KEYS;
+            const T *const k = tile_share<DP>::piece(row_at(at.k, k0, at.ld), at.ld);
+            tile_load_pieces<T, DP, KEYS>(next, k, at.ld, n - k0, D);
+            tile_load_pieces<T, DP, KEYS>(next + KEYS * LD, k + a.K * a.D, at.ld, n - k0,
+                                          D);
             copy_async_commit();
         }
-        if (!sees) continue;
+        const int k0 = tile * KEYS;
+        if (tile > last || k0 >= q0 + own + ROWS) continue;
+
+        const T *const k_tile = stages + tile % 2 * 2 * KEYS * LD;
+        float s[M][KEYS / 8][4];
+        product_nt<T, DP, M, KEYS>(s, q_tile + own * LD, k_tile);
         if (k0 + KEYS > q0 + own + 1 || k0 < last_start)
             mask_keys<M, KEYS>(s, q0 + own, k0, doc, n);
-        softmax_step<DP, M, KEYS>(r, o, s, c);
-        product_add<T, DP, M, KEYS>(o, s, v_tile);
+        softmax_step<DP, M, KEYS>(r, o, s, a.scale * ATTENTION_LOG2E);
+        product_add<T, DP, M, KEYS>(o, s, k_tile + KEYS * LD);
     }
 
     const int row = q0 + own;
@@ -161,11 +164,11 @@ static void fwd_tensor(cudaStream_t s, T *y, float *lse, const T *qkv,
     else if (a->D <= 64)
         launch<T, 64, 32, 64>(s, y, lse, qkv, a);
     else if (a->D <= 96)
-        launch<T, 96, 32, 64>(s, y, lse, qkv, a);
-    else if (attention_shared_fits(fwd_bytes<128, 32, 64>(), 1))
-        launch<T, 128, 32, 64>(s, y, lse, qkv, a);
+        launch<T, 96, 32, 32>(s, y, lse, qkv, a);
+    else if (attention_shared_fits(fwd_bytes<128, 32, 32>(), 1))
+        launch<T, 128, 32, 32>(s, y, lse, qkv, a);
     else
-        launch<T, 128, 16, 64>(s, y, lse, qkv, a);
+        launch<T, 128, 16, 32>(s, y, lse, qkv, a);
 }
 
 int64_t cuda_attention_fwd_floats(enum dtype t, const struct nn_attention *a)

@@ -90,11 +90,12 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     const int32_t *const doc = starts_at(a, b);
     const int first = doc ? doc[q0] / STEP : 0, last = (q1 - 1) / STEP;
     const int last_start = doc ? doc[q1 - 1] : 0;
-    const int64_t HD = a.H * a.D;
+    const int HD = (int)(a.H * a.D);
     const float c = a.scale * ATTENTION_LOG2E;
 
-    tile_load<T, DP, Q>(q_tile, at.q + q0 * at.ld, at.ld, n - q0, D);
-    tile_load<T, DP, Q>(dy_tile, dy + (b * a.T + q0) * HD + h * D, HD, n - q0, D);
+    tile_load<T, DP, Q>(q_tile, row_at(at.q, q0, at.ld), at.ld, n - q0, D);
+    tile_load<T, DP, Q>(dy_tile, row_at(dy + b * a.T * HD + h * D, q0, HD), HD, n - q0,
+                        D);
 
     float lse2[M][2], delta[M][2], dq[M][DP / 8][4] = {};
 #pragma unroll
@@ -112,8 +113,9 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
         if (tile < last) {
             T *const next = stages + (tile + 1) % 2 * 2 * STEP * LD;
             const int k0 = (tile + 1) * STEP;
-            tile_load<T, DP, STEP>(next, at.k + k0 * at.ld, at.ld, n - k0, D);
-            tile_load<T, DP, STEP>(next + STEP * LD, at.v + k0 * at.ld, at.ld, n - k0, D);
+            tile_load<T, DP, STEP>(next, row_at(at.k, k0, at.ld), at.ld, n - k0, D);
+            tile_load<T, DP, STEP>(next + STEP * LD, row_at(at.v, k0, at.ld), at.ld,
+                                   n - k0, D);
             copy_async_commit();
         }
         const int k0 = tile * STEP;
@@ -138,38 +140,51 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     for (int i = 0; i < M * DP / 2; i++)
         dq[i / (DP / 2)][i / 4 % (DP / 8)][i % 4] *= a.scale;
     const int row = q0 + own;
-    rows_store<T, DP, M>(head_at(dqkv, a, b, h).q + row * at.ld, at.ld, n - row, D,
+    rows_store<T, DP, M>(row_at(head_at(dqkv, a, b, h).q, row, at.ld), at.ld, n - row, D,
                          q_tile + own * LD, dq);
 #endif
 }
 
 /* ---- dk, dv ---------------------------------------------------------------------------------- */
 
-/* P^T of keys from `key` on with query rows from `query` on, which were scores, and dS^T, which
- * was v dy^T; `r` is what is known of the query rows. */
+/* Scores of keys from `key` on with query rows from `query` on, which `r` describes: what is not
+ * seen becomes -infinity. */
 template <int M, int N>
-static __device__ __forceinline__ void
-gradient_step(float (&p)[M][N / 8][4], float (&ds)[M][N / 8][4],
-              const struct attention_row *r, float c, bool masked, int key, int query)
+static __device__ __forceinline__ void mask_queries(float (&s)[M][N / 8][4], int key,
+                                                    int query, const attention_row *r)
 {
 #pragma unroll
-    for (int j = 0; j < N / 8; j++) {
+    for (int i = 0; i < N / 4; i++) {
+        const int col = col_of(i / 2, i % 2);
+        const int lo = r[col].start - key, hi = query + col - key;
 #pragma unroll
-        for (int side = 0; side < 2; side++) {
-            const int col = col_of(j, side);
-            const float lse2 = r[col].lse2, delta = r[col].delta;
-            /* the keys that this row sees, counted from `key` */
-            const int lo = masked ? r[col].start - key : 0;
-            const int hi = masked ? query + col - key : 16 * M;
+        for (int m = 0; m < M; m++) {
 #pragma unroll
-            for (int m = 0; m < M; m++) {
+            for (int e = 0; e < 4; e += 2) {
+                const int row = row_of(m, e);
+                if (row < lo || row > hi) s[m][i / 2][e + i % 2] = -INFINITY;
+            }
+        }
+    }
+}
+
+/* Scores become P^T, and ds, which was v dy^T, dS^T. */
+template <int M, int N>
+static __device__ __forceinline__ void gradient_step(float (&s)[M][N / 8][4],
+                                                     float (&ds)[M][N / 8][4],
+                                                     const attention_row *r, float c)
+{
 #pragma unroll
-                for (int e = side; e < 4; e += 2) {
-                    const int row = row_of(m, e);
-                    const float x = exp2_fast(fmaf(p[m][j][e], c, -lse2));
-                    p[m][j][e] = lo <= row && row <= hi ? x : 0.0f;
-                    ds[m][j][e] = p[m][j][e] * (ds[m][j][e] - delta);
-                }
+    for (int i = 0; i < N / 4; i++) {
+        const int col = col_of(i / 2, i % 2);
+        const float lse2 = r[col].lse2, delta = r[col].delta;
+#pragma unroll
+        for (int m = 0; m < M; m++) {
+#pragma unroll
+            for (int e = i % 2; e < 4; e += 2) {
+                const float p = exp2_fast(fmaf(s[m][i / 2][e], c, -lse2));
+                s[m][i / 2][e] = p;
+                ds[m][i / 2][e] = p * (ds[m][i / 2][e] - delta);
             }
         }
     }
@@ -181,20 +196,52 @@ template <typename T, int DP, int STEP> struct query_stage {
     struct attention_row rows[STEP];
 };
 
-template <typename T, int DP, int STEP>
-static __device__ __forceinline__ void
-stage_load(query_stage<T, DP, STEP> *to, const struct nn_attention &a, const T *qkv,
-           const T *dy, const struct attention_row *rows, int b, int h, int q0)
-{
-    const int n = (int)a.T - q0, D = (int)a.D, i = threadIdx.x;
-    const int64_t HD = a.H * a.D;
-    const attention_head<const T> at = head_at(qkv, a, b, h);
-    rows += (b * a.H + h) * a.T + q0;
-    tile_load<T, DP, STEP>(to->q, at.q + q0 * at.ld, at.ld, n, D);
-    tile_load<T, DP, STEP>(to->dy, dy + (b * a.T + q0) * HD + h * D, HD, n, D);
-    if (i < STEP) copy_async_16(to->rows + i, rows + i, i < n);
-    copy_async_commit();
-}
+/* A walk over the query rows [from, end) of each head of a group, STEP rows at a time: where this
+ * thread's first pieces of a step lie. */
+template <typename T, int DP, int STEP> struct query_walk {
+    const T *q, *dy;
+    const attention_row *row;
+    int q0;
+
+    __device__ __forceinline__ void begin(const nn_attention &a, const T *qkv,
+                                          const T *all_dy, const attention_row *rows,
+                                          int b, int h, int from)
+    {
+        const int HD = (int)(a.H * a.D);
+        const attention_head<const T> at = head_at(qkv, a, b, h);
+        const T *const head_dy = all_dy + b * a.T * HD + h * (int)a.D;
+        q0 = from;
+        q = tile_share<DP>::piece(row_at(at.q, from, at.ld), at.ld);
+        dy = tile_share<DP>::piece(row_at(head_dy, from, HD), HD);
+        row = rows + (b * a.H + h) * a.T + from + threadIdx.x;
+    }
+
+    __device__ __forceinline__ void load(query_stage<T, DP, STEP> *to,
+                                         const nn_attention &a) const
+    {
+        const int n = (int)a.T - q0, D = (int)a.D, HD = (int)(a.H * a.D);
+        tile_load_pieces<T, DP, STEP>(to->q, q, HD + 2 * (int)(a.K * a.D), n, D);
+        tile_load_pieces<T, DP, STEP>(to->dy, dy, HD, n, D);
+        const int i = threadIdx.x;
+        if (i < STEP) copy_async_16(to->rows + i, row, i < n);
+        copy_async_commit();
+    }
+
+    __device__ __forceinline__ void advance(const nn_attention &a, int from, int end)
+    {
+        const int D = (int)a.D, HD = (int)a.H * D, ld = HD + 2 * (int)a.K * D;
+        q0 += STEP;
+        q += STEP * ld;
+        dy += STEP * HD;
+        row += STEP;
+        if (q0 < end) return;
+        const int64_t back = q0 - from; /* to the next head's first row */
+        q0 = from;
+        q += D - back * ld;
+        dy += D - back * HD;
+        row += a.T - back;
+    }
+};
 
 template <typename T, int DP, int ROWS, int STEP> static constexpr size_t dkv_bytes()
 {
@@ -223,31 +270,32 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     const int end = end_of_sight(starts_at(a, b), min(k0 + KEYS, n) - 1, n);
     const float c = a.scale * ATTENTION_LOG2E;
 
-    int h = unit % (int)a.K * group, q0 = k0; /* of the step at hand */
-    const int last_head = h + group - 1;
+    const int h = unit % (int)a.K * group;
     const attention_head<const T> at = head_at(qkv, a, b, h);
-    tile_load<T, DP, KEYS>(k_tile, at.k + k0 * at.ld, at.ld, n - k0, D);
-    tile_load<T, DP, KEYS>(v_tile, at.v + k0 * at.ld, at.ld, n - k0, D);
-    stage_load(stages, a, qkv, dy, rows, b, h, q0);
+    tile_load<T, DP, KEYS>(k_tile, row_at(at.k, k0, at.ld), at.ld, n - k0, D);
+    tile_load<T, DP, KEYS>(v_tile, row_at(at.v, k0, at.ld), at.ld, n - k0, D);
+    query_walk<T, DP, STEP> w;
+    w.begin(a, qkv, dy, rows, b, h, k0);
+    w.load(stages, a);
 
     float dk[M][DP / 8][4] = {}, dv[M][DP / 8][4] = {};
-    for (int stage = 0, next_q0; h <= last_head; stage ^= 1, q0 = next_q0) {
-        const bool head_ends = q0 + STEP >= end;
+    int stage = 0;
+    for (int left = group * ((end - k0 + STEP - 1) / STEP); left > 0;
+         left--, stage ^= 1) {
+        const int q0 = w.q0;
         copy_async_wait<0>(); /* this step is there, nobody reads the one before */
         __syncthreads();
-        next_q0 = head_ends ? k0 : q0 + STEP;
-        h += head_ends;
-        if (h <= last_head)
-            stage_load(stages + (stage ^ 1), a, qkv, dy, rows, b, h, next_q0);
+        w.advance(a, k0, end);
+        if (left > 1) w.load(stages + (stage ^ 1), a);
         if (q0 + STEP <= key) continue; /* no row of this step sees the warp's keys */
 
         const query_stage<T, DP, STEP> &now = stages[stage];
         float p[M][STEP / 8][4], ds[M][STEP / 8][4];
         product_nt<T, DP, M, STEP>(p, k_tile + own * LD, now.q);
         product_nt<T, DP, M, STEP>(ds, v_tile + own * LD, now.dy);
-        const bool masked =
-            q0 < key + ROWS - 1 || now.rows[min(STEP, n - q0) - 1].start > key;
-        gradient_step<M, STEP>(p, ds, now.rows, c, masked, key, q0);
+        if (q0 < key + ROWS - 1 || now.rows[min(STEP, n - q0) - 1].start > key)
+            mask_queries<M, STEP>(p, key, q0, now.rows);
+        gradient_step<M, STEP>(p, ds, now.rows, c);
         product_add<T, DP, M, STEP>(dv, p, now.dy);
         product_add<T, DP, M, STEP>(dk, ds, now.q);
     }
@@ -255,10 +303,12 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
 #pragma unroll
     for (int i = 0; i < M * DP / 2; i++)
         dk[i / (DP / 2)][i / 4 % (DP / 8)][i % 4] *= a.scale;
-    const attention_head<T> to = head_at(dqkv, a, b, last_head);
+    const attention_head<T> to = head_at(dqkv, a, b, h);
     const int row = k0 + own;
-    rows_store<T, DP, M>(to.k + row * to.ld, to.ld, n - row, D, k_tile + own * LD, dk);
-    rows_store<T, DP, M>(to.v + row * to.ld, to.ld, n - row, D, v_tile + own * LD, dv);
+    rows_store<T, DP, M>(row_at(to.k, row, to.ld), to.ld, n - row, D, k_tile + own * LD,
+                         dk);
+    rows_store<T, DP, M>(row_at(to.v, row, to.ld), to.ld, n - row, D, v_tile + own * LD,
+                         dv);
 #endif
 }
 

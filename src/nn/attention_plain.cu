@@ -145,11 +145,11 @@ static __global__ void __launch_bounds__(PLAIN_THREADS)
     const int32_t *const doc = starts_at(a, b);
     float max[M], sum[M], o[M][DP / 8] = {};
     for (int r = 0; r < M; r++) max[r] = -INFINITY, sum[r] = 0;
-    plain_load<T, DP, R>(q_tile, at.q + q0 * at.ld, at.ld, n - q0, D);
+    plain_load<T, DP, R>(q_tile, row_at(at.q, q0, at.ld), at.ld, n - q0, D);
 
     for (int k0 = (doc ? doc[q0] : 0) / R * R; k0 <= q0; k0 += R) {
         __syncthreads(); /* nobody reads the last values and P */
-        plain_load<T, DP, R>(kv_tile, at.k + k0 * at.ld, at.ld, n - k0, D);
+        plain_load<T, DP, R>(kv_tile, row_at(at.k, k0, at.ld), at.ld, n - k0, D);
         __syncthreads();
         float s[M][M];
         plain_nt<DP, R>(s, q_tile, kv_tile, D);
@@ -167,7 +167,7 @@ static __global__ void __launch_bounds__(PLAIN_THREADS)
             for (int c = 0; c < DP / 8; c++) o[r][c] *= keep;
         }
         __syncthreads(); /* P is there, nobody reads the keys */
-        plain_load<T, DP, R>(kv_tile, at.v + k0 * at.ld, at.ld, n - k0, D);
+        plain_load<T, DP, R>(kv_tile, row_at(at.v, k0, at.ld), at.ld, n - k0, D);
         __syncthreads();
         plain_add<DP, R>(o, p_tile, kv_tile);
     }
@@ -210,19 +210,20 @@ static __global__ void __launch_bounds__(PLAIN_THREADS)
     const int unit = blockIdx.x / tiles, b = unit / (int)a.H, h = unit % (int)a.H;
     const int q0 = (tiles - 1 - blockIdx.x % tiles) * R;
     const attention_head<const T> at = head_at(qkv, a, b, h);
-    const int64_t HD = a.H * a.D;
+    const int HD = (int)(a.H * a.D);
     float dq[M][DP / 8] = {};
     struct attention_row row[M] = {};
     for (int r = 0; r < M; r++)
         if (q0 + plain_y(r) < n) row[r] = rows[(int64_t)unit * n + q0 + plain_y(r)];
-    plain_load<T, DP, R>(q_tile, at.q + q0 * at.ld, at.ld, n - q0, D);
-    plain_load<T, DP, R>(dy_tile, dy + (b * a.T + q0) * HD + h * D, HD, n - q0, D);
+    plain_load<T, DP, R>(q_tile, row_at(at.q, q0, at.ld), at.ld, n - q0, D);
+    plain_load<T, DP, R>(dy_tile, row_at(dy + b * a.T * HD + h * D, q0, HD), HD, n - q0,
+                         D);
 
     const int32_t *const doc = starts_at(a, b);
     for (int k0 = (doc ? doc[q0] : 0) / R * R; k0 <= q0; k0 += R) {
         __syncthreads();
-        plain_load<T, DP, R>(k_tile, at.k + k0 * at.ld, at.ld, n - k0, D);
-        plain_load<T, DP, R>(v_tile, at.v + k0 * at.ld, at.ld, n - k0, D);
+        plain_load<T, DP, R>(k_tile, row_at(at.k, k0, at.ld), at.ld, n - k0, D);
+        plain_load<T, DP, R>(v_tile, row_at(at.v, k0, at.ld), at.ld, n - k0, D);
         __syncthreads();
         float s[M][M], dp[M][M];
         plain_nt<DP, R>(s, q_tile, k_tile, D);
@@ -238,8 +239,8 @@ static __global__ void __launch_bounds__(PLAIN_THREADS)
         __syncthreads();
         plain_add<DP, R>(dq, ds_tile, k_tile);
     }
-    plain_store<T, DP, R>(head_at(dqkv, a, b, h).q + q0 * at.ld, at.ld, n - q0, D, dq,
-                          a.scale);
+    plain_store<T, DP, R>(row_at(head_at(dqkv, a, b, h).q, q0, at.ld), at.ld, n - q0, D,
+                          dq, a.scale);
 }
 
 template <typename T, int DP, int R>
@@ -257,11 +258,11 @@ static __global__ void __launch_bounds__(PLAIN_THREADS)
     const int unit = blockIdx.x / tiles, b = unit / (int)a.K, group = (int)(a.H / a.K);
     const int first = unit % (int)a.K * group, k0 = blockIdx.x % tiles * R;
     const attention_head<const T> at = head_at(qkv, a, b, first);
-    const int64_t HD = a.H * a.D;
+    const int HD = (int)(a.H * a.D);
     const int end = end_of_sight(starts_at(a, b), min(k0 + R, n) - 1, n);
     float dk[M][DP / 8] = {}, dv[M][DP / 8] = {};
-    plain_load<T, DP, R>(k_tile, at.k + k0 * at.ld, at.ld, n - k0, D);
-    plain_load<T, DP, R>(v_tile, at.v + k0 * at.ld, at.ld, n - k0, D);
+    plain_load<T, DP, R>(k_tile, row_at(at.k, k0, at.ld), at.ld, n - k0, D);
+    plain_load<T, DP, R>(v_tile, row_at(at.v, k0, at.ld), at.ld, n - k0, D);
 
     for (int h = first; h < first + group; h++) {
         const T *const q = head_at(qkv, a, b, h).q, *const g = dy + b * a.T * HD + h * D;
@@ -269,7 +270,7 @@ static __global__ void __launch_bounds__(PLAIN_THREADS)
         for (int q0 = k0; q0 < end; q0 += R) {
             __syncthreads();
             plain_load<T, DP, R>(q_tile, q + q0 * at.ld, at.ld, n - q0, D);
-            plain_load<T, DP, R>(dy_tile, g + q0 * HD, HD, n - q0, D);
+            plain_load<T, DP, R>(dy_tile, row_at(g, q0, HD), HD, n - q0, D);
             __syncthreads();
             float s[M][M], ds[M][M];
             plain_nt<DP, R>(s, k_tile, q_tile, D);
@@ -300,8 +301,8 @@ static __global__ void __launch_bounds__(PLAIN_THREADS)
         }
     }
     const attention_head<T> to = head_at(dqkv, a, b, first);
-    plain_store<T, DP, R>(to.k + k0 * to.ld, to.ld, n - k0, D, dk, a.scale);
-    plain_store<T, DP, R>(to.v + k0 * to.ld, to.ld, n - k0, D, dv, 1);
+    plain_store<T, DP, R>(row_at(to.k, k0, to.ld), to.ld, n - k0, D, dk, a.scale);
+    plain_store<T, DP, R>(row_at(to.v, k0, to.ld), to.ld, n - k0, D, dv, 1);
 }
 
 /* ---- launches -------------------------------------------------------------------------------- */

@@ -73,18 +73,24 @@ static inline bool attention_shared_fits(size_t bytes, int blocks)
 
 /* ---- where things lie ------------------------------------------------------------------------ */
 
-/* One head of one sequence: row i of q, of the k and v that it uses, ld numbers apart. */
+/* One head of one sequence: its q, the k and v that it uses; rows are ld numbers apart. */
 template <typename T> struct attention_head {
     T *q, *k, *v;
-    int64_t ld;
+    int ld;
 };
+
+template <typename T>
+static __device__ __forceinline__ T *row_at(T *p, int row, int64_t ld)
+{
+    return p + row * ld;
+}
 
 template <typename T>
 static __device__ __forceinline__ attention_head<T>
 head_at(T *qkv, const struct nn_attention &a, int b, int h)
 {
     attention_head<T> at;
-    at.ld = (a.H + 2 * a.K) * a.D;
+    at.ld = (int)((a.H + 2 * a.K) * a.D);
     T *const row = qkv + b * a.T * at.ld;
     at.q = row + h * a.D;
     at.k = row + (a.H + h / (int)(a.H / a.K)) * a.D;
@@ -129,26 +135,52 @@ template <int DP> struct attention_ld {
     enum { value = DP + 8 };
 };
 
-/* Rows [0, ROWS) of `from`, ld apart, begin their way into the tile; what is not in the first
- * n_rows rows and D columns becomes zero.  Eight lanes take 128 bytes of a row, so that they write
- * to different banks. */
+/* How the threads of a block share the loading of a tile: eight lanes take 128 bytes of a row, so
+ * that they write to different banks. */
+template <int DP> struct tile_share {
+    enum { LANES = DP % 64 == 0 ? 8 : 4, PASS = ATTENTION_THREADS / LANES };
+
+    static __device__ __forceinline__ int row()
+    {
+        return threadIdx.x / LANES;
+    }
+    static __device__ __forceinline__ int col()
+    {
+        return threadIdx.x % LANES * 8;
+    }
+    /* The first piece of this thread of rows `from`, ld apart. */
+    template <typename T>
+    static __device__ __forceinline__ const T *piece(const T *from, int ld)
+    {
+        return from + row() * ld + col();
+    }
+};
+
+/* ROWS rows, of which this thread's first piece is at p, begin their way into the tile; what is
+ * not in the first n_rows rows and D columns becomes zero. */
 template <typename T, int DP, int ROWS>
-static __device__ __forceinline__ void tile_load(T *tile, const T *from, int64_t ld,
+static __device__ __forceinline__ void tile_load_pieces(T *tile, const T *p, int ld,
+                                                        int n_rows, int D)
+{
+    typedef tile_share<DP> share;
+    static_assert(ROWS % share::PASS == 0, "a pass takes whole rows");
+    T *const to = tile + share::row() * attention_ld<DP>::value + share::col();
+#pragma unroll 2 /* more would keep addresses in registers that the products need */
+    for (int row = 0; row < ROWS; row += share::PASS) {
+#pragma unroll
+        for (int d = 0; d < DP; d += 8 * share::LANES)
+            copy_async_16(to + row * attention_ld<DP>::value + d, p + d,
+                          share::row() + row < n_rows && share::col() + d < D);
+        p += share::PASS * ld;
+    }
+}
+
+/* The same for rows `from`. */
+template <typename T, int DP, int ROWS>
+static __device__ __forceinline__ void tile_load(T *tile, const T *from, int ld,
                                                  int n_rows, int D)
 {
-    constexpr int LANES = DP % 64 == 0 ? 8 : 4, PASS = ATTENTION_THREADS / LANES;
-    static_assert(ROWS % PASS == 0, "a pass takes whole rows");
-    const int first = threadIdx.x / LANES, col = threadIdx.x % LANES * 8;
-    const T *p = from + first * ld + col;
-    T *to = tile + first * attention_ld<DP>::value + col;
-#pragma unroll 2
-    for (int row = 0; row < ROWS; row += PASS) {
-#pragma unroll
-        for (int d = 0; d < DP; d += 8 * LANES)
-            copy_async_16(to + row * attention_ld<DP>::value + d, p + d,
-                          first + row < n_rows && col + d < D);
-        p += PASS * ld;
-    }
+    tile_load_pieces<T, DP, ROWS>(tile, tile_share<DP>::piece(from, ld), ld, n_rows, D);
 }
 
 /* 16 rows by 16 columns of a tile as the left side of a product */
@@ -297,7 +329,7 @@ static __device__ __forceinline__ float row_max(float x)
 /* Write the warp's 16 M rows, the first n_rows of them, to `to`, ld apart.  They go through
  * `tile`, rows of shared memory that only this warp reads, so that whole 16 bytes are stored. */
 template <typename T, int DP, int M>
-static __device__ __forceinline__ void rows_store(T *to, int64_t ld, int n_rows, int D,
+static __device__ __forceinline__ void rows_store(T *to, int ld, int n_rows, int D,
                                                   T *tile, const float (&o)[M][DP / 8][4])
 {
     constexpr int LD = attention_ld<DP>::value, PIECES = DP / 8;
