@@ -54,7 +54,8 @@ def read_shape(yoke, config, overrides):
     return shape
 
 
-def make_model(shape, tokens):
+def make_model(shape, tokens, dtype):
+    """With activations between blocks in `dtype`, as yoke has them."""
     import torch
     from torch import nn
     from torch.nn import functional as F
@@ -65,7 +66,12 @@ def make_model(shape, tokens):
     V, D, eps = int(shape["vocab_size"]), C // H, float(shape["norm_eps"])
     hidden = int(shape["ffn"]) or 4 * C
     tied = not llama or shape["tied_embeddings"] == "true"
-    norm = (lambda: nn.RMSNorm(C, eps)) if llama else (lambda: nn.LayerNorm(C, eps))
+
+    class RMSNorm(nn.RMSNorm):
+        def forward(self, x):  # with weights of another type PyTorch has no fused kernel
+            return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+    norm = (lambda: RMSNorm(C, eps)) if llama else (lambda: nn.LayerNorm(C, eps))
 
     class Block(nn.Module):
         def __init__(self):
@@ -111,6 +117,7 @@ def make_model(shape, tokens):
             x = self.wte(ids)
             if self.wpe is not None:
                 x = x + self.wpe(torch.arange(ids.shape[1], device=ids.device))
+            x = x.to(dtype)
             for block in self.blocks:
                 x = block(x, self.cos, self.sin)
             head = self.wte.weight if self.head is None else self.head.weight
@@ -133,14 +140,14 @@ def time_torch(a):
     cuda = a.device == "cuda"
     torch.set_num_threads(a.threads)
     torch.manual_seed(1)
+    half = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[a.precision]
     with torch.device(a.device):
-        model = make_model(shape, tokens)
+        model = make_model(shape, tokens, half or torch.float32)
         ids = torch.randint(0, int(shape["vocab_size"]), (batch, tokens))
         targets = torch.randint(0, int(shape["vocab_size"]), (batch, tokens))
     parameters = sum(p.numel() for p in model.parameters())
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), fused=True)
     run = torch.compile(model) if mode == "compile" else model
-    half = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[a.precision]
     attention = contextlib.nullcontext()
     if a.attention != "auto":
         from torch.nn.attention import SDPBackend, sdpa_kernel
