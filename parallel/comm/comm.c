@@ -204,6 +204,11 @@ int comm_in_flight(const struct comm *c)
     return c->ops->in_flight;
 }
 
+bool comm_needs_host(const struct comm *c)
+{
+    return c->ops->needs_host;
+}
+
 size_t comm_request_host_bytes(const struct comm *c, int64_t max_n)
 {
     return c->size > 1 && c->ops->host_bytes ? c->ops->host_bytes(c, max_n) : 0;

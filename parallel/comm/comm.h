@@ -106,6 +106,9 @@ size_t comm_request_host_bytes(const struct comm *c, int64_t max_n);
  * before more of them gain nothing. */
 int comm_in_flight(const struct comm *c);
 
+/* Do operations go on only while the host is inside calls of comm?  Then comm_test, often. */
+bool comm_needs_host(const struct comm *c);
+
 /* Begin `op` on x[n] of type t (DTYPE_F32, for COMM_ALL_GATHER any) in the memory of the comm's
  * device, behind all that is in the device's compute queue now.  x is untouchable until the
  * request is done.  `tag` tells apart the operations that are in flight together: the same on all

@@ -225,6 +225,7 @@ status_t comm_use_device(struct comm *world, struct device *dev, enum comm_trans
     if (st == STATUS_OK) {
         world->ops = &comm_queued_ops;
     } else if (t == COMM_TRANSPORT_AUTO) {
+        world->library = NULL;
         snprintf(world->why, sizeof world->why, "%s", status_message());
         return STATUS_OK;
     } else {

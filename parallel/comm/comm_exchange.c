@@ -347,6 +347,7 @@ const struct comm_ops comm_exchange_ops = {
      * of 4 to 25 MiB, dp_finish still had to wait for most of the traffic with 1, for a quarter
      * of it with 2, and for less than a twentieth with 4. */
     .in_flight = 4,
+    .needs_host = true,
     .arena_bytes = comm_exchange_staging_bytes,
     .request_open = request_open,
     .request_close = request_close,

@@ -80,6 +80,7 @@ struct comm_request {
 struct comm_ops {
     const char *name;
     int in_flight;
+    bool needs_host; /* nothing moves outside of advance */
     /* What a request takes from the arena, and from the device's page-locked host memory. */
     size_t (*arena_bytes)(const struct comm *c, int64_t max_n); /* optional: none */
     size_t (*host_bytes)(const struct comm *c, int64_t max_n);  /* optional: none */

@@ -203,6 +203,7 @@ static status_t request_open(struct comm_request *r, void *from_arena)
 const struct comm_ops comm_staged_ops = {
     .name = "mpi, staged",
     .in_flight = 4,
+    .needs_host = true,
     .host_bytes = host_bytes,
     .request_open = request_open,
     .request_close = request_close,

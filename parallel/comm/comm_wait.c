@@ -118,6 +118,7 @@ static _Noreturn void give_up(const struct comm_wait *w)
         if (words[rank].seconds > longest) longest = words[rank].seconds;
     char text[1500];
     describe(world, words, text, sizeof text);
+    if (world->line) world->library->abort(comm_line(w->c));
     die("waited %.1f s for other ranks (the limit is %g): %s", longest,
         w->c->timeout_seconds, text);
 }

@@ -92,12 +92,14 @@ static void start_buckets(struct dp *dp, struct pass *p)
     }
 }
 
-/* Move on all that is under way, without waiting. */
+/* Move on all that is under way, without waiting; what moves by itself is only asked after. */
 static void move_buckets(struct dp *dp, struct pass *p)
 {
     start_buckets(dp, p);
     for (int64_t k = p->n_done; k < p->n_started; k++) {
-        if (comm_test(request_of(dp, k)) && k == p->n_done) {
+        const bool done = comm_test(request_of(dp, k));
+        if (!done && !comm_needs_host(dp->comm)) return;
+        if (done && k == p->n_done) {
             p->n_done++;
             start_buckets(dp, p);
         }
