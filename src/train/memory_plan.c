@@ -200,18 +200,18 @@ static status_t judge(const struct memory_note *all, int size,
     if (available >= 0 && on_host > (size_t)available)
         return status_set(
             STATUS_NOMEM,
-            "host %s: %d ranks need %.2f GB, %.2f GB are free; lower "
+            "host %s: %d ranks need %.1f MB, %.1f MB are free; lower "
             "train.micro_batch, set model.recompute: full, parallel.zero: 1, or "
             "use more hosts",
-            mine->host, host_ranks, (double)on_host * 1e-9, (double)available * 1e-9);
+            mine->host, host_ranks, (double)on_host * 1e-6, (double)available * 1e-6);
     if (mine->gpu[0] && on_gpu > (size_t)mine->gpu_free)
         return status_set(
             STATUS_NOMEM,
-            "host %s, GPU %s: %d ranks need %.2f GB, %.2f GB are free; lower "
+            "host %s, GPU %s: %d ranks need %.1f MB, %.1f MB are free; lower "
             "train.micro_batch, set model.recompute: full, parallel.zero: 1, or "
             "use more GPUs",
-            mine->host, mine->gpu, gpu_ranks, (double)on_gpu * 1e-9,
-            (double)mine->gpu_free * 1e-9);
+            mine->host, mine->gpu, gpu_ranks, (double)on_gpu * 1e-6,
+            (double)mine->gpu_free * 1e-6);
     return STATUS_OK;
 }
 
