@@ -90,9 +90,8 @@ static __device__ __forceinline__ void store_low(uint16_t *p, const uint16_t x[E
                                                  int count)
 {
     if (count == EACH && reinterpret_cast<uintptr_t>(p) % 8 == 0) {
-        *reinterpret_cast<uint2 *>(p) =
-            make_uint2(x[0] | static_cast<uint32_t>(x[1]) << 16,
-                       x[2] | static_cast<uint32_t>(x[3]) << 16);
+        store_uint2(p, make_uint2(x[0] | static_cast<uint32_t>(x[1]) << 16,
+                                  x[2] | static_cast<uint32_t>(x[3]) << 16));
     } else {
         for (int k = 0; k < EACH; k++)
             if (k < count) p[k] = x[k];

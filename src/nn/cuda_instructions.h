@@ -46,6 +46,12 @@ static __device__ __forceinline__ void store_uint4(void *p, uint4 x)
                  : "memory");
 }
 
+/* One store of 8 bytes, p aligned to 8. */
+static __device__ __forceinline__ void store_uint2(void *p, uint2 x)
+{
+    *static_cast<uint2 *>(p) = x;
+}
+
 /* ---- asynchronous copies, global to shared memory (sm_80; plain copies before) ------------ */
 
 /* 16 bytes, both addresses aligned to 16; with valid == false zeros are written and nothing is
