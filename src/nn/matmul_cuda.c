@@ -204,7 +204,8 @@ static cublasLtMatmulPreference_t preference_create(const struct key *k)
     return preference;
 }
 
-static bool choose(struct plan *plan, cublasLtHandle_t handle)
+/* A refusal is a status other than success: the library has several. */
+static cublasStatus_t choose(struct plan *plan, cublasLtHandle_t handle)
 {
     enum { ASKED = 4 };
     cublasLtMatmulHeuristicResult_t found[ASKED];
@@ -217,10 +218,9 @@ static bool choose(struct plan *plan, cublasLtHandle_t handle)
     for (int i = 0; e == CUBLAS_STATUS_SUCCESS && i < n_found; i++) {
         if (found[i].state != CUBLAS_STATUS_SUCCESS) continue;
         plan->algorithm = found[i].algo;
-        return true;
+        return CUBLAS_STATUS_SUCCESS;
     }
-    /* CUBLAS_STATUS_INVALID_VALUE too is how a combination is refused */
-    return false;
+    return e == CUBLAS_STATUS_SUCCESS ? CUBLAS_STATUS_NOT_SUPPORTED : e;
 }
 
 /* The documentation asks it of u; fewer numbers would be refused or written wrongly. */
@@ -235,13 +235,15 @@ static struct plan *plan_create(struct matmul_cuda *m, const struct key *k,
     struct plan *plan = calloc(1, sizeof *plan);
     if (!plan) die("no memory for the plan of a matrix product");
     plan->key = *k;
+    cublasStatus_t e = CUBLAS_STATUS_NOT_SUPPORTED;
     if (is_allowed(k)) {
         describe(plan);
         set_pointers(plan, p);
-        plan->usable = choose(plan, m->handle);
+        e = choose(plan, m->handle);
     }
-    if (!plan->usable && k->epilogue == CUBLASLT_EPILOGUE_DEFAULT)
-        check(CUBLAS_STATUS_NOT_SUPPORTED, "cuBLASLt has no algorithm", k);
+    plan->usable = e == CUBLAS_STATUS_SUCCESS;
+    if (k->epilogue == CUBLASLT_EPILOGUE_DEFAULT)
+        check(e, "cuBLASLt has no algorithm", k);
     return plan;
 }
 
