@@ -58,6 +58,13 @@ struct device_graph *device_cuda_record_end(struct device *d);
 void device_cuda_replay(struct device *d, struct device_graph *g);
 void device_cuda_graph_destroy(struct device *d, struct device_graph *g);
 
+status_t device_cuda_count(int *count);
+const char *device_cuda_visible(void); /* the value of CUDA_VISIBLE_DEVICES */
+/* Is there code for this GPU?  STATUS_DEVICE. */
+status_t device_cuda_check_capability(const struct cuda_state *s);
+/* Versions of driver, runtime, cuBLASLt, NCCL and cuDNN, of what is loaded. */
+void device_cuda_describe_libraries(char *text, size_t bytes);
+
 /* The compute capabilities that the kernels were compiled for, "7.5, 8.0, 9.0"; static text. */
 const char *device_cuda_compiled_for(void);
 
