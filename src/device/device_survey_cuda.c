@@ -42,6 +42,11 @@ static status_t old_driver(void)
     driver_release(release, sizeof release);
     cudaDriverGetVersion(&driver);
     cudaRuntimeGetVersion(&runtime);
+    if (driver == 0) /* YOKE_CUDA_PLUGIN was given: nobody has looked for the driver */
+        return status_set(STATUS_DEVICE,
+                          "cuda: there is no NVIDIA driver: install one for CUDA "
+                          "%d, or use --device cpu",
+                          runtime / 1000);
     return status_set(
         STATUS_DEVICE,
         "cuda: the NVIDIA driver is too old: it is %s and serves CUDA %d.%d, this "

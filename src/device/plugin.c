@@ -27,13 +27,13 @@ static const char driver_name[] = "libcuda.so.1";
 static const char plugin_name[] = "libyoke_cuda.so";
 
 /* What the report of loaded libraries names, by the beginning of the file's name. */
-static const char *const prefixes[] = {"libcuda.so", "libyoke_cuda", "libcudart.so",
-                                       "libcublas",  "libcudnn.so",  "libnccl.so",
-                                       "libnvrtc.so"};
+static const char *const prefixes[] = {"libcuda.so",  "libcudart.so", "libcublas",
+                                       "libcudnn.so", "libnccl.so",   "libnvrtc.so"};
 
 enum { TEXT_BYTES = 1024, MAX_MISSING = 16 };
 
 static void *plugin; /* open for the life of the process */
+static char plugin_file[PATH_MAX];
 
 /* ---- places ------------------------------------------------------------------------------- */
 
@@ -263,6 +263,7 @@ status_t plugin_open(const struct device_ops **ops)
             return st;
         }
         plugin = handle;
+        memcpy(plugin_file, path, sizeof path);
     }
     *ops = plugin_symbol("device_cuda_ops");
     return STATUS_OK;
@@ -286,9 +287,11 @@ static int list_library(struct dl_phdr_info *info, size_t bytes, void *context)
     (void)bytes;
     const char *slash = strrchr(info->dlpi_name, '/');
     const char *name = slash ? slash + 1 : info->dlpi_name;
-    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes && l->n < l->max; i++)
-        if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0)
-            l->out[l->n++] = (struct plugin_library){name, info->dlpi_name};
+    bool wanted = plugin && strcmp(info->dlpi_name, plugin_file) == 0;
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
+        wanted = wanted || strncmp(name, prefixes[i], strlen(prefixes[i])) == 0;
+    if (wanted && l->n < l->max)
+        l->out[l->n++] = (struct plugin_library){name, info->dlpi_name};
     return 0;
 }
 
