@@ -19,11 +19,11 @@ enum {
     HUGE_PAGE = 2 << 20,
     ALIGN = 256,
     GUARD_PAGES = 16,
-    HUGE_BYTES = 4 << 20
+    HANDLER_BYTES = 64 << 10
 };
 static const size_t DEFAULT_TOTAL_BYTES = (size_t)8 << 30;
-static const size_t REGION_BYTES = (size_t)1
-                                   << 40; /* of addresses, never given out twice */
+/* of addresses, never given out twice */
+static const size_t REGION_BYTES = (size_t)1 << 40;
 
 struct allocation {
     unsigned char *base, *first; /* what the caller got; the first byte of the pages */
@@ -151,8 +151,6 @@ void *memory_alloc(enum memory_place place, int device, size_t bytes)
     madvise(first, pages, MADV_DODUMP);
     if (pages >= HUGE_PAGE) madvise(first, pages, MADV_HUGEPAGE);
     region_next = end;
-    /* opening and closing takes time for each page */
-    if (pages > HUGE_BYTES) madvise(first, pages, MADV_HUGEPAGE);
     memset(first, 0xFF, pages);
     struct allocation *const a = new_allocation();
     *a = (struct allocation){.base = end - round_up(bytes, ALIGN),
@@ -199,7 +197,9 @@ bool memory_free(enum memory_place place, void *p)
 /* An operation touches few of many allocations, so each is opened when it is touched. */
 void memory_open(void)
 {
-    if (n_open++ == 0) worker = pthread_self();
+    if (n_open++ > 0) return;
+    worker = pthread_self();
+    memory_watch(); /* again: a test harness sets handlers of its own */
 }
 
 static bool open_touched(const void *p)
@@ -271,11 +271,14 @@ static void on_fault(int number, siginfo_t *info, void *context)
 
 void memory_watch(void)
 {
-    static unsigned char stack[1 << 16]; /* fibers overflow into a closed page */
-    const stack_t alternate = {.ss_sp = stack, .ss_size = sizeof stack};
-    struct sigaction action = {.sa_sigaction = on_fault,
-                               .sa_flags = SA_SIGINFO | SA_ONSTACK};
-    sigaltstack(&alternate, NULL);
+    static _Thread_local unsigned char *stack; /* fibers overflow into a closed page */
+    const struct sigaction action = {.sa_sigaction = on_fault,
+                                     .sa_flags = SA_SIGINFO | SA_ONSTACK};
+    if (!stack) {
+        stack = malloc(HANDLER_BYTES);
+        const stack_t alternate = {.ss_sp = stack, .ss_size = HANDLER_BYTES};
+        if (stack) sigaltstack(&alternate, NULL);
+    }
     sigaction(SIGSEGV, &action, NULL);
     sigaction(SIGBUS, &action, NULL);
     sigaction(SIGILL, &action, NULL);
