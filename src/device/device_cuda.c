@@ -111,7 +111,7 @@ static status_t open_cuda(struct device *d, int index)
 static void close_cuda(struct device *d)
 {
     for (int q = 0; q < DEVICE_QUEUES; q++) device_cuda_wait(d, (enum device_queue)q);
-    device_cuda_blame(NULL);
+    device_cuda_exonerate(d);
     release(d->state);
 }
 

@@ -29,6 +29,7 @@ struct cuda_state {
     cudaEvent_t ring[CUDA_RING];
     atomic_uint next;
     struct cuda_pinned *pinned;
+    struct device *before; /* that was blamed for failures when this one was opened */
 };
 
 /* The state of `d`; makes its device the one that this thread's calls mean. */
@@ -40,8 +41,9 @@ void device_cuda_wait(struct device *d, enum device_queue q);
 /* The same for a stream of `d`; `what` is waited for. */
 void device_cuda_wait_stream(struct device *d, cudaStream_t stream, const char *what);
 
-/* From now on failures are those of this device (NULL: of none). */
+/* From now on failures are those of this device; until it is closed, then again of the one before. */
 void device_cuda_blame(struct device *d);
+void device_cuda_exonerate(const struct device *d);
 /* The runtime's reason in words a user can act on; static text. */
 const char *device_cuda_reason(cudaError_t e);
 bool device_cuda_debugging(void); /* YOKE_DEBUG_SYNC=1 */

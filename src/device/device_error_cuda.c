@@ -57,9 +57,17 @@ static bool debug_sync;
 
 void device_cuda_blame(struct device *d)
 {
-    blamed = d;
     const char *value = getenv("YOKE_DEBUG_SYNC");
     debug_sync = value && strcmp(value, "1") == 0;
+    ((struct cuda_state *)d->state)->before = blamed;
+    blamed = d;
+}
+
+void device_cuda_exonerate(const struct device *d)
+{
+    struct device **at = &blamed;
+    while (*at && *at != d) at = &((struct cuda_state *)(*at)->state)->before;
+    if (*at) *at = ((const struct cuda_state *)d->state)->before;
 }
 
 const char *device_cuda_reason(cudaError_t e)
@@ -104,9 +112,9 @@ void device_cuda_check(cudaError_t e, const char *what)
     if (e == cudaSuccess) return;
     const struct cuda_state *s = blamed ? blamed->state : NULL;
     if (spoils_recording(s, e)) return;
-    if (!s) die("cuda: %s: %s (%s)", what, device_cuda_reason(e), cudaGetErrorName(e));
+    if (!s) die_with(STATUS_DEVICE, "cuda: %s: %s (%s)", what, device_cuda_reason(e), cudaGetErrorName(e));
     const bool no_code = e == cudaErrorNoKernelImageForDevice;
-    die("cuda: %s at %s (compute capability %d.%d): %s: %s%s%s (%s)", s->model, s->id,
+    die_with(STATUS_DEVICE, "cuda: %s at %s (compute capability %d.%d): %s: %s%s%s (%s)", s->model, s->id,
         s->capability / 10, s->capability % 10, what, device_cuda_reason(e),
         no_code ? ", only for " : "", no_code ? device_cuda_compiled_for() : "",
         cudaGetErrorName(e));

@@ -190,6 +190,33 @@ TEST(a_kernel_that_fails_is_named_where_every_launch_is_waited_for)
     unsetenv("YOKE_DEBUG_SYNC");
 }
 
+static void fail_beside_another(int close_first)
+{
+    struct device *both[2] = {opened(), NULL}, *left;
+    if (device_open(&both[1], "cuda", 1) != STATUS_OK) end_with(STATUS_DEVICE);
+    left = both[!close_first];
+    device_close(&both[close_first]);
+    void *p = taken(left, N);
+    device_zero(left, p, N);
+    device_wait(left);
+}
+
+static void fail_first(void)
+{
+    fail_beside_another(1);
+}
+
+static void fail_second(void)
+{
+    fail_beside_another(0);
+}
+
+TEST(of_two_devices_the_one_that_is_left_is_named)
+{
+    EXPECT("ecc=2", fail_first, DIED, "0000:01:00.0");
+    EXPECT("ecc=2", fail_second, DIED, "0000:02:00.0");
+}
+
 TEST(a_memory_error_is_told_as_one)
 {
     EXPECT("ecc=3", compute, DIED, "0000:01:00.0", "ECC", "nvidia-smi -q -d ECC");
