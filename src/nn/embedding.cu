@@ -68,11 +68,6 @@ enum { SHORT = CUDA_WARP, SHORT_AT_ONCE = 4 };
 /* Warps of a block for more rows, and rows that each has in flight. */
 enum { LONG_WARPS = 16, LONG_THREADS = LONG_WARPS * CUDA_WARP, LONG_AT_ONCE = 4 };
 
-/* Of one token: keys[i] = token for i from .. to - 1, and rows[i] are the rows of dy. */
-struct run {
-    int64_t from, to;
-};
-
 /* sum[0..W) += dy[row of lane i, c..c+W) for i = 0 .. count - 1, in that order.  All lanes of the
  * warp call it with their row; a lane with c >= C only lends its row. */
 template <typename T, int W, int at_once>
@@ -90,7 +85,15 @@ static __device__ __forceinline__ void add_rows(float sum[W], const T *dy, int r
     }
 }
 
-/* A warp for each place of the sorted rows: it has work where a short run begins. */
+/* keys[i], or what no key is where there is none */
+static __device__ __forceinline__ int32_t key_at(const int32_t *keys, int64_t i,
+                                                 int64_t N)
+{
+    return i >= 0 && i < N ? keys[i] : -1;
+}
+
+/* A warp for each place of the sorted rows: it has work where a run of up to SHORT rows begins.
+ * All that it needs to know is asked for at once, since an answer takes longer than the sum. */
 template <typename T, int W>
 static __global__ void __launch_bounds__(EMBEDDING_THREADS)
     embedding_bwd_short(float *dw, const T *dy, const int32_t *keys, const int32_t *rows,
@@ -99,48 +102,34 @@ static __global__ void __launch_bounds__(EMBEDDING_THREADS)
     const int lane = threadIdx.x % CUDA_WARP, warp = threadIdx.x / CUDA_WARP;
     const int64_t from = (int64_t)blockIdx.x * EMBEDDING_WARPS + warp;
     if (from >= N) return;
-    const int32_t key = keys[from];
-    if (from > 0 && keys[from - 1] == key) return;
-    if (from + SHORT < N && keys[from + SHORT] == key) return;
-    const bool mine = from + lane < N && keys[from + lane] == key;
-    const int row = mine ? rows[from + lane] : 0;
-    const int count = __popc(__ballot_sync(0xffffffffu, mine));
+    const int32_t key = keys[from], before = key_at(keys, from - 1, N);
+    const int32_t behind = key_at(keys, from + SHORT, N);
+    const int32_t mine = key_at(keys, from + lane, N);
+    const int row = from + lane < N ? rows[from + lane] : 0;
+    if (before == key || behind == key) return;
+    const int count = __popc(__ballot_sync(0xffffffffu, mine == key));
     float *to = dw + key * C;
     for (int64_t first = 0; first < C; first += CUDA_WARP * W) {
         const int64_t c = first + lane * W;
-        float sum[W] = {0.0f};
+        float old[W] = {0.0f}, sum[W] = {0.0f};
+        if (c < C) load_floats<W>(old, to + c);
         add_rows<T, W, SHORT_AT_ONCE>(sum, dy, row, count, c, C);
         if (c >= C) continue;
-        float old[W];
-        load_floats<W>(old, to + c);
         for (int k = 0; k < W; k++) sum[k] += old[k];
         store_floats<W>(to + c, sum);
     }
 }
 
-/* The long run that has `place`, a multiple of SHORT, as its first such place; empty if there is
- * none.  Every run of more than SHORT rows has such a place.  All lanes of a warp call it. */
-static __device__ __forceinline__ run long_run_at(const int32_t *keys, int64_t place,
-                                                  int64_t N)
+/* Where the run of more than SHORT rows begins that has `place`, a multiple of SHORT, as its first
+ * such place; -1 if there is none.  Every such run has a first one.  All lanes of a warp call it. */
+static __device__ __forceinline__ int64_t long_run_at(const int32_t *keys, int64_t place,
+                                                      int64_t N)
 {
     const int lane = threadIdx.x % CUDA_WARP;
-    const int32_t key = keys[place];
-    const int64_t before = place - 1 - lane;
-    const bool earlier = before >= 0 && keys[before] == key;
-    const int n_earlier = __popc(__ballot_sync(0xffffffffu, earlier));
-    const int64_t from = place - n_earlier;
-    if (n_earlier == SHORT || from + SHORT >= N || keys[from + SHORT] != key)
-        return {0, 0};
-    /* keys[last] is in the run, keys[end] is not; 32 places between them are looked at at once */
-    int64_t last = from + SHORT, end = N;
-    while (end - last > 1) {
-        const int64_t step = ceil_div(end - last, CUDA_WARP + 1);
-        const int64_t look = last + (lane + 1) * step;
-        const bool in_run = look < end && keys[look] == key;
-        last += step * __popc(__ballot_sync(0xffffffffu, in_run));
-        if (last + step < end) end = last + step;
-    }
-    return {from, end};
+    const int32_t key = keys[place], before = key_at(keys, place - 1 - lane, N);
+    const int n_before = __popc(__ballot_sync(0xffffffffu, before == key));
+    const int64_t from = place - n_before;
+    return n_before < SHORT && key_at(keys, from + SHORT, N) == key ? from : -1;
 }
 
 /* A block for each SHORT places and 32 W columns: it has work where a long run is first met. */
@@ -151,21 +140,22 @@ static __global__ void __launch_bounds__(LONG_THREADS)
 {
     CUDA_SHARED(float, room, (LONG_THREADS * W));
     const int lane = threadIdx.x % CUDA_WARP, warp = threadIdx.x / CUDA_WARP;
-    const int64_t place = (int64_t)blockIdx.x * SHORT;
-    const run r = long_run_at(keys, place, N);
-    if (r.from == r.to) return;
+    const int64_t place = (int64_t)blockIdx.x * SHORT, from = long_run_at(keys, place, N);
+    if (from < 0) return;
+    const int32_t key = keys[place];
     const int64_t first = (int64_t)blockIdx.y * CUDA_WARP * W, c = first + lane * W;
     float sum[W] = {0.0f};
-    /* this warp's rows: every LONG_WARPS-th, a lane fetches the number of one */
-    for (int64_t i = r.from + warp; i < r.to; i += LONG_WARPS * CUDA_WARP) {
-        const int64_t left = ceil_div(r.to - i, LONG_WARPS);
-        const int count = left < CUDA_WARP ? (int)left : CUDA_WARP;
-        const int row = lane < count ? rows[i + lane * LONG_WARPS] : 0;
+    /* this warp's rows: every LONG_WARPS-th of the run, of which a lane fetches one */
+    int count = CUDA_WARP;
+    for (int64_t i = from + warp; count == CUDA_WARP; i += LONG_WARPS * CUDA_WARP) {
+        const int64_t mine = i + lane * LONG_WARPS;
+        const int row = mine < N ? rows[mine] : 0;
+        count = __popc(__ballot_sync(0xffffffffu, key_at(keys, mine, N) == key));
         add_rows<T, W, LONG_AT_ONCE>(sum, dy, row, count, c, C);
     }
     for (int k = 0; k < W; k++) room[(warp * CUDA_WARP + lane) * W + k] = sum[k];
     __syncthreads();
-    float *to = dw + keys[place] * C + first;
+    float *to = dw + key * C + first;
     for (int j = threadIdx.x; j < CUDA_WARP * W && first + j < C; j += LONG_THREADS) {
         float total = 0.0f;
         for (int w = 0; w < LONG_WARPS; w++) total += room[w * CUDA_WARP * W + j];
