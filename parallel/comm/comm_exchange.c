@@ -280,9 +280,10 @@ static _Noreturn void round_failed(const struct comm_exchange *e, int rc)
     }
     char text[MPI_MAX_ERROR_STRING];
     comm_mpi_describe(rc, text);
-    die("%s of %lld elements, round %lld, failed on rank %d of %d (peer %d): %s",
-        comm_kind_name(e->job.kind), (long long)comm_job_elements(&e->job),
-        (long long)e->n_done, e->c->rank, e->c->size, peer, text);
+    die_with(STATUS_COMM,
+             "%s of %lld elements, round %lld, failed on rank %d of %d (peer %d): %s",
+             comm_kind_name(e->job.kind), (long long)comm_job_elements(&e->job),
+             (long long)e->n_done, e->c->rank, e->c->size, peer, text);
 }
 
 /* True when every message of the oldest round has come and gone. */

@@ -17,8 +17,8 @@ void comm_mpi_check(const struct comm *c, int rc, const char *operation, int64_t
     if (rc == MPI_SUCCESS) return;
     char text[MPI_MAX_ERROR_STRING];
     comm_mpi_describe(rc, text);
-    die("MPI_%s of %lld bytes failed on rank %d of %d: %s", operation, (long long)count,
-        c->rank, c->size, text);
+    die_with(STATUS_COMM, "MPI_%s of %lld bytes failed on rank %d of %d: %s", operation,
+             (long long)count, c->rank, c->size, text);
 }
 
 /* The same in the setup regime. */

@@ -39,8 +39,9 @@ void *comm_line(const struct comm *c)
 static _Noreturn void failed(struct comm *c, const char *operation, int64_t n)
 {
     c->world->library->abort(comm_line(c));
-    die("%s of %lld elements by %s failed on rank %d of %d: %s", operation, (long long)n,
-        c->world->library->name, c->rank, c->size, status_message());
+    die_with(STATUS_COMM, "%s of %lld elements by %s failed on rank %d of %d: %s",
+             operation, (long long)n, c->world->library->name, c->rank, c->size,
+             status_message());
 }
 
 void comm_library_accepted(struct comm *c, const char *operation, int64_t n)

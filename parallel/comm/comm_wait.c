@@ -91,7 +91,7 @@ static _Noreturn void give_up(const struct comm_wait *w)
     const struct comm *world = w->c->world;
     struct word *words = calloc((size_t)world->size, sizeof *words);
     struct word *mine = words ? &words[world->rank] : NULL;
-    if (!mine) die("%s took too long", w->operation);
+    if (!mine) die_with(STATUS_COMM, "%s took too long", w->operation);
     snprintf(mine->waits_in, sizeof mine->waits_in, w->n > 0 ? "%s of %lld" : "%s",
              w->operation, (long long)w->n);
     mine->seconds = clock_seconds() - w->start;
@@ -119,8 +119,8 @@ static _Noreturn void give_up(const struct comm_wait *w)
     char text[1500];
     describe(world, words, text, sizeof text);
     if (world->line) world->library->abort(comm_line(w->c));
-    die("waited %.1f s for other ranks (the limit is %g): %s", longest,
-        w->c->timeout_seconds, text);
+    die_with(STATUS_COMM, "waited %.1f s for other ranks (the limit is %g): %s", longest,
+             w->c->timeout_seconds, text);
 }
 
 /* The clock says it is time, and the next time is set. */

@@ -97,7 +97,7 @@ void log_progress(const char *fmt, ...)
     pthread_mutex_unlock(&sink.lock);
 }
 
-_Noreturn void log_die(const char *file, int line, const char *fmt, ...)
+_Noreturn void log_die(status_t status, const char *file, int line, const char *fmt, ...)
 {
     char text[2048];
     va_list args;
@@ -111,8 +111,8 @@ _Noreturn void log_die(const char *file, int line, const char *fmt, ...)
                   line, text);
     else
         log_error("rank %d on %s, %s:%d: %s", sink.rank, host, file, line, text);
-    if (sink.abort_all) sink.abort_all(status_exit_code(STATUS_INTERNAL));
-    _exit(status_exit_code(STATUS_INTERNAL));
+    if (sink.abort_all) sink.abort_all(status_exit_code(status));
+    _exit(status_exit_code(status));
 }
 
 _Noreturn void log_end(status_t st)

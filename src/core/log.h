@@ -31,9 +31,11 @@ void log_set_step(long long step);
 
 /* The step regime's only failure: print rank, step, file, line and the sentence, then end all
  * ranks.  Never returns. */
-#define die(...) log_die(__FILE__, __LINE__, __VA_ARGS__)
-_Noreturn void log_die(const char *file, int line, const char *fmt, ...)
-    PRINTF_LIKE(3, 4);
+#define die(...) log_die(STATUS_INTERNAL, __FILE__, __LINE__, __VA_ARGS__)
+/* The same where the fault is not yoke's: with the exit code of `status`. */
+#define die_with(status, ...) log_die(status, __FILE__, __LINE__, __VA_ARGS__)
+_Noreturn void log_die(status_t status, const char *file, int line, const char *fmt, ...)
+    PRINTF_LIKE(4, 5);
 
 /* End all ranks because of what one has found out and cannot agree upon, since the others do not
  * answer: print the sentence of status_message, leave with st's exit code. */

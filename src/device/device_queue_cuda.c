@@ -41,8 +41,8 @@ static void wait_for(struct device *d, cudaStream_t stream, cudaEvent_t event,
             watched = now;
             if (d->watch) d->watch(d->watch_context);
             if (d->timeout_seconds > 0 && waited > d->timeout_seconds)
-                die("cuda: %s at %s: waited %.0f s for %s", s->model, s->id, waited,
-                    what);
+                die_with(STATUS_DEVICE, "cuda: %s at %s: waited %.0f s for %s", s->model,
+                         s->id, waited, what);
         }
         const double nap =
             waited / 8 < longest_nap_seconds ? waited / 8 : longest_nap_seconds;

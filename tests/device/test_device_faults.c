@@ -12,7 +12,7 @@
 #include "harness/harness.h"
 #include "nn/nn.h"
 
-enum { NO_EMULATION = 77, DIED = 70, SAID_BYTES = 8192, N = 4096 };
+enum { NO_EMULATION = 77, DIED = 9, DEFECT = 70, SAID_BYTES = 8192, N = 4096 };
 
 /* Run `body` in a child with the fault; its exit code, and what it wrote to stderr. */
 static int with_fault(const char *fault, void (*body)(void), char said[SAID_BYTES])
@@ -291,7 +291,7 @@ static void wait_watched(void)
 
 TEST(who_watches_a_wait_can_end_it_with_a_better_reason)
 {
-    EXPECT("hang=2", wait_watched, DIED, "somebody knows better");
+    EXPECT("hang=2", wait_watched, DEFECT, "somebody knows better");
 }
 
 static void record(void)

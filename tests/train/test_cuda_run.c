@@ -181,10 +181,10 @@ TEST(a_device_that_fails_ends_all_ranks_and_the_checkpoint_is_good)
     static const struct {
         const char *fault, *words;
     } cases[] = {
-        {"ecc=1500,rank=1", "ECC"},
-        {"nccl_die=1", "rank 0"},
-        {"nccl_hang=1", "rank"},
-        {"hang=1500,rank=0", "waited"},
+        {"ecc=300,rank=1", "ECC"},
+        {"nccl_die=1,nccl_after=2", "rank 1"},
+        {"nccl_hang=1,nccl_after=2", "every rank waits"},
+        {"hang=300,rank=0", "waited"},
     };
     if (!emulated()) skip();
     const char *folder = test_folder();
