@@ -6,7 +6,8 @@
  *
  * Bytes moved, t the size of a number: forward 2 N C t (3 N C t with positions, of which those of
  * the tables may come from cache) + 4 N (8 N); backward, for each of the two tables,
- * N C t + 8 C (rows of the table that occur) + 28 N to 52 N for the sort. */
+ * N C t + 8 C (rows of the table that occur), and for the sort 16 N for the first digit, 20 N for
+ * each other one, 12 N to read what is sorted. */
 #include "nn/embedding_sort.cuh"
 
 /* ---- forward ------------------------------------------------------------------------------- */
