@@ -1,16 +1,16 @@
 /* Attention forward, tiled with a running maximum and sum (Dao 2023, arXiv:2307.08691, algorithm
  * 1): a block takes a tile of query rows of one head and goes over the key tiles they see, from
- * the diagonal down.
+ * the diagonal down, so that a row has seen its own key before any other.  Late query tiles see
+ * most keys and go first; the tiles of a head are neighbours in the grid, so that its keys are
+ * read from L2: Q operations for each byte of a key, with Q query rows in a tile.
  *
- * Two tiles, one of keys and one of values, serve as the double buffer: the values of a step
- * arrive while its scores are made, the keys of the next while the values are used.  Late query
- * tiles see most keys and go first; the tiles of a head are neighbours in the grid, so that its
- * keys are read from L2.
- *
- * Per 16 M rows of a warp and a key, 4 M * 16 * D operations stand against 4 * D bytes read from
- * shared memory: 32 with M = 2, 16 with M = 1, which is why a warp has 32 rows where registers
- * and shared memory allow it.  From L2, a tile of Q = 64 M rows does 4 * Q * D operations for
- * 4 * D bytes of a key row: Q per byte. */
+ * What bounds it, counted and not measured.  A warp with 16 M rows reads a key and its value from
+ * shared memory, 4 D bytes, and for every step of S keys its query rows, 32 M D bytes, and does
+ * 64 M D operations a key.  With M = 2 that is 26 operations a byte (S = 64, D <= 64) or 21
+ * (S = 32, wider heads), with M = 1 it would be 13.  sm_80 has tensor cores for 2048 operations a
+ * cycle and 128 bytes of shared memory, 16 a byte; hence 32 rows a warp.  sm_90 does 4096, so these
+ * instructions can reach 80 or 67 % of it at most (its own ones, which read both sides from shared
+ * memory for four warps together, are cuDNN's business). */
 #include "nn/attention_tile.cuh"
 
 /* The running softmax of a warp's rows; m, e / 2 as in row_of. */

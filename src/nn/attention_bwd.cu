@@ -11,7 +11,12 @@
  *
  * In the key kernel the keys are the rows of a warp (S^T = k q^T), so P^T and dS^T are where the
  * left side of dv and dk is wanted; a step's query rows arrive while the step before is used, and
- * what backward knows of a row (struct attention_row) with them. */
+ * what backward knows of a row (struct attention_row) with them.
+ *
+ * Counted as in attention.cu, with steps of 32 rows: dk and dv do 128 M D operations for the 8 D
+ * bytes of a query row and its dy, each read both ways, and 2 M D of the warp's own rows: 21 a byte
+ * with M = 2, 13 with M = 1, which is what two sums of D > 64 columns leave registers for.  dq does
+ * 96 M D for 6 D + 2 M D bytes: 19 with M = 2. */
 #include "nn/attention_tile.cuh"
 
 /* ---- delta ----------------------------------------------------------------------------------- */
@@ -264,8 +269,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
 
     const int n = (int)a.T, D = (int)a.D, tiles = (n + KEYS - 1) / KEYS;
     const int unit = blockIdx.x / tiles, b = unit / (int)a.K, group = (int)(a.H / a.K);
-    const int k0 =
-        blockIdx.x % tiles * KEYS; /* the first keys are seen by most: heavy first */
+    const int k0 = blockIdx.x % tiles * KEYS; /* the first are seen by most rows */
     const int own = warp_index() * ROWS, key = k0 + own;
     const int end = end_of_sight(starts_at(a, b), min(k0 + KEYS, n) - 1, n);
     const float c = a.scale * ATTENTION_LOG2E;
