@@ -114,10 +114,3 @@ _Noreturn void log_die(status_t status, const char *file, int line, const char *
     if (sink.abort_all) sink.abort_all(status_exit_code(status));
     _exit(status_exit_code(status));
 }
-
-_Noreturn void log_end(status_t st)
-{
-    log_error("%s", status_message());
-    if (sink.abort_all) sink.abort_all(status_exit_code(st));
-    _exit(status_exit_code(st));
-}

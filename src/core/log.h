@@ -37,10 +37,6 @@ void log_set_step(long long step);
 _Noreturn void log_die(status_t status, const char *file, int line, const char *fmt, ...)
     PRINTF_LIKE(4, 5);
 
-/* End all ranks because of what one has found out and cannot agree upon, since the others do not
- * answer: print the sentence of status_message, leave with st's exit code. */
-_Noreturn void log_end(status_t st);
-
 /* Misuse of an interface: always checked.  No side effects inside. */
 #define CHECK(cond)                                                                      \
     do {                                                                                 \

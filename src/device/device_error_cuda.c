@@ -112,12 +112,14 @@ void device_cuda_check(cudaError_t e, const char *what)
     if (e == cudaSuccess) return;
     const struct cuda_state *s = blamed ? blamed->state : NULL;
     if (spoils_recording(s, e)) return;
-    if (!s) die_with(STATUS_DEVICE, "cuda: %s: %s (%s)", what, device_cuda_reason(e), cudaGetErrorName(e));
+    if (!s)
+        die_with(STATUS_DEVICE, "cuda: %s: %s (%s)", what, device_cuda_reason(e),
+                 cudaGetErrorName(e));
     const bool no_code = e == cudaErrorNoKernelImageForDevice;
-    die_with(STATUS_DEVICE, "cuda: %s at %s (compute capability %d.%d): %s: %s%s%s (%s)", s->model, s->id,
-        s->capability / 10, s->capability % 10, what, device_cuda_reason(e),
-        no_code ? ", only for " : "", no_code ? device_cuda_compiled_for() : "",
-        cudaGetErrorName(e));
+    die_with(STATUS_DEVICE, "cuda: %s at %s (compute capability %d.%d): %s: %s%s%s (%s)",
+             s->model, s->id, s->capability / 10, s->capability % 10, what,
+             device_cuda_reason(e), no_code ? ", only for " : "",
+             no_code ? device_cuda_compiled_for() : "", cudaGetErrorName(e));
 }
 
 void device_cuda_launched(const char *kernel)

@@ -113,7 +113,7 @@ static void finish(struct links *l, int peer)
             else
                 (void)blame(l, rank < peer ? rank : peer, rank < peer ? peer : rank,
                             what);
-            log_end(STATUS_COMM);
+            die_with(STATUS_COMM, "%s", status_message());
         }
         nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
     }

@@ -34,7 +34,7 @@ static void *guard_start(void *context)
         "each other: see the interfaces above and run again with mpirun --mca "
         "btl_tcp_if_include NAME --mca oob_tcp_if_include NAME",
         g->seconds);
-    log_end(STATUS_COMM);
+    die_with(STATUS_COMM, "%s", status_message());
 }
 
 status_t doctor_start(struct comm **world, const struct doctor_options *o, FILE *report,
