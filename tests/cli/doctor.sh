@@ -64,6 +64,13 @@ says '^    rank 2 +[0-9.]+ +[0-9.]+ +-'
 run 2 mpirun -n 2 "$YOKE" doctor --device tpu
 refused 'tpu'
 
+# a rank that never comes: MPI does not start
+# shellcheck disable=SC2016 # for the inner shell
+run 10 mpirun -n 3 sh -c 'if [ "$OMPI_COMM_WORLD_RANK" = 1 ]; then exec sleep 30; fi
+    exec "$YOKE" doctor --device cpu --limit 2'
+says '^  network '
+refused 'MPI did not start within 2 s: .*btl_tcp_if_include'
+
 # --- no driver, a driver without the plug-in, a plug-in of another version
 run 0 "$YOKE" doctor
 if grep -q 'there is no NVIDIA driver' out; then
