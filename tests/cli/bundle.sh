@@ -17,7 +17,9 @@ for tool in patchelf objdump busybox unshare chroot; do
     command -v "$tool" >/dev/null || skip "$tool is missing (scripts/install_deps.sh --tests)"
 done
 if ldd "$(command -v busybox)" >/dev/null 2>&1; then skip "busybox is not the static one"; fi
-unshare --mount --net --pid --fork --uts --ipc true 2>/dev/null || skip "unshare is not permitted here"
+enter=(unshare --mount --net --pid --fork --uts --ipc)
+[[ $(id -u) -eq 0 ]] || enter+=(--map-root-user)
+"${enter[@]}" mount -t tmpfs tmpfs /tmp 2>/dev/null || skip "unshare is not permitted here"
 [[ -d /usr/lib/x86_64-linux-gnu/openmpi/lib/openmpi3 ]] || skip "needs Debian's Open MPI"
 
 # ---- the bundle, out of the build that is tested -----------------------------------------------------
@@ -74,6 +76,8 @@ export OMPI_MCA_pml=ucx OPAL_PREFIX=/opt/other
 grep -q 'resumed from .*step-0*4' second
 [ "$(grep -c '"kind":"train"' run/metrics.jsonl)" = 6 ]
 "$y/yoke" eval run
+"$y/yoke" doctor >doctor
+grep -q 'GPU.*there is no NVIDIA driver' doctor
 PATH="$y:$PATH" yoke generate run --prompt "the" --tokens 5
 # every library but glibc is the bundle's
 if LD_TRACE_LOADED_OBJECTS=1 LD_LIBRARY_PATH="$y/lib/fallback" "$y/libexec/yoke" |
@@ -101,7 +105,7 @@ busybox ip link set lo up
 busybox hostname bare
 exec chroot root /bin/env -i PATH=/bin HOME=/home TERM=dumb /bin/sh /try.sh
 END
-unshare --mount --net --pid --fork --uts --ipc sh enter.sh >tried 2>&1 || {
+"${enter[@]}" sh enter.sh >tried 2>&1 || {
     cat tried >&2
     fail "the bundle does not run in an empty root"
 }
