@@ -39,6 +39,9 @@ static const struct {
      "the driver is too old to compile the plug-in's code for this GPU"},
     {"cudaErrorDevicesUnavailable",
      "it is in use by another process or closed to all (nvidia-smi -q -d COMPUTE)"},
+    {"cudaErrorStubLibrary", "the libcuda.so.1 that was found is the toolkit's stub, no "
+                             "driver: take its folder out of "
+                             "LD_LIBRARY_PATH"},
     {"cudaErrorSystemNotReady",
      "the system is not ready: is nvidia-fabricmanager (NVSwitch machines) running?"},
     {"cudaErrorSystemDriverMismatch", "the driver's library and its kernel module have "
