@@ -114,7 +114,7 @@ ldconfig -p >"$work/cache"
 
 licence() { # of the package that a file is from
     local package
-    package=$({ dpkg -S "$1" || dpkg -S "${1#/usr}"; } 2>/dev/null | head -n 1 | cut -d: -f1)
+    package=$({ dpkg -S "$1" || dpkg -S "${1#/usr}"; } 2>/dev/null | sed -n '1s/:.*//p')
     [[ -z $package || ! -f /usr/share/doc/$package/copyright ]] ||
         cp -L "/usr/share/doc/$package/copyright" "$bundle/share/licences/$package"
 }
@@ -155,7 +155,7 @@ fi
 
 # libevent alone needs glibc 2.36
 for library in "$bundle"/lib/libevent*.so*; do
-    objdump -T "$library" | grep -q 'GLIBC_2\.36.*arc4random' || continue
+    [[ $(objdump -T "$library") == *GLIBC_2.36*arc4random* ]] || continue
     [[ -x $work/symbol_version ]] ||
         gcc -O2 -D_GNU_SOURCE scripts/bundle/symbol_version.c -o "$work/symbol_version"
     gcc -O2 -shared -fPIC -Wl,-soname,libyoke_arc4random.so scripts/bundle/arc4random.c \

@@ -28,8 +28,8 @@ list_tests() {
     fi
     local file ranks limit n
     grep -lE '^[ /*]*@devices.*\bcuda\b' "$root"/tests/*/test_*.c | while read -r file; do
-        ranks=$(sed -n 's/.*@ranks *\([0-9 ]*\).*/\1/p' "$file" | head -n 1)
-        limit=$(sed -n 's/.*@timeout *\([0-9]*\).*/\1/p' "$file" | head -n 1)
+        ranks=$(sed -n '/@ranks/{s/.*@ranks *\([0-9 ]*\).*/\1/p;q}' "$file")
+        limit=$(sed -n '/@timeout/{s/.*@timeout *\([0-9]*\).*/\1/p;q}' "$file")
         for n in ${ranks:--}; do
             echo "$(basename "$file" .c) $n ${limit:-60}"
         done
@@ -126,7 +126,7 @@ figures() {
 # ---- the machine ---------------------------------------------------------------------------------
 part "machine"
 say "$(date -u '+%Y-%m-%d %H:%M UTC'), $("$YOKE" --version), $(uname -sr), glibc $(getconf GNU_LIBC_VERSION 2>/dev/null | sed 's/.* //')"
-say "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) cores, $(awk '/MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo)"
+say "$(sed -n '/^model name/{s/.*: //p;q}' /proc/cpuinfo), $(nproc) cores, $(awk '/MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo)"
 say "$({ nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,power.limit --format=csv,noheader || echo no nvidia-smi; } 2>/dev/null)"
 [[ -z ${YOKE_CUDA_PLUGIN-} ]] || say "plug-in: $YOKE_CUDA_PLUGIN"
 figures "doctor" 60 "$YOKE" doctor || true

@@ -26,6 +26,8 @@ enter=(unshare --mount --net --pid --fork --uts --ipc)
 rm -rf out root
 "$YOKE_SOURCE/scripts/bundle.sh" --from "$(dirname "$YOKE")" --out out >log 2>&1 || fail "$(cat log)"
 cat log
+[[ $(getconf GNU_LIBC_VERSION) != 'glibc 2.36' ]] || grep -q 'for glibc 2\.34 or newer' log ||
+    fail "on Debian 12 it wants a newer glibc than the README says"
 [[ $(ls out/*.tar.gz | wc -l) -eq 1 ]] || fail "not one archive: $(ls out)"
 
 # ---- an empty machine ---------------------------------------------------------------------------------
