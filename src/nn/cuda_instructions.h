@@ -52,6 +52,13 @@ static __device__ __forceinline__ void store_uint2(void *p, uint2 x)
     *static_cast<uint2 *>(p) = x;
 }
 
+/* Hides from the compiler what x is: what was made of it before is made again behind this, and need
+ * not stay in registers.  No instruction. */
+static __device__ __forceinline__ void forget_uint4(uint4 *x)
+{
+    asm volatile("" : "+r"(x->x), "+r"(x->y), "+r"(x->z), "+r"(x->w));
+}
+
 /* ---- asynchronous copies, global to shared memory (sm_80; plain copies before) ------------ */
 
 /* 16 bytes, both addresses aligned to 16; with valid == false zeros are written and nothing is

@@ -142,6 +142,9 @@ static __global__ void __launch_bounds__(whole_block ? ROWS_MAX_THREADS : ROWS_T
                 sums[1] += g * (to_float(xs[k].x[i]) - mean);
             }
         row_sums<whole_block, 2>(sums, room + turn * 2 * ROWS_MAX_WARPS);
+        row_forget<T, V>(dys);
+        row_forget<T, V>(xs);
+        row_forget<T, V>(ws);
         const float mean_g = sums[0] / (float)C, mean_gx = sums[1] * r / (float)C;
         for (int k = 0; k < V; k++) {
             const int c = row_column<T>(me, k);

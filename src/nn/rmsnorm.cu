@@ -120,6 +120,9 @@ static __global__ void __launch_bounds__(whole_block ? ROWS_MAX_THREADS : ROWS_T
                 dot[0] +=
                     to_float(dys[k].x[i]) * to_float(ws[k].x[i]) * to_float(xs[k].x[i]);
         row_sums<whole_block, 1>(dot, room + turn * ROWS_MAX_WARPS);
+        row_forget<T, V>(dys);
+        row_forget<T, V>(xs);
+        row_forget<T, V>(ws);
         const float along_x = dot[0] / (float)C * r * r * r;
         for (int k = 0; k < V; k++) {
             const int c = row_column<T>(me, k);

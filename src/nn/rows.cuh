@@ -51,6 +51,13 @@ static __device__ __forceinline__ void row_load(vec16<T> v[V], const T *row,
     }
 }
 
+/* Convert v again from here on: as fp32 a row of 16-bit numbers would fill twice the registers. */
+template <typename T, int V>
+static __device__ __forceinline__ void row_forget(vec16<T> v[V])
+{
+    for (int k = 0; k < V; k++) forget_uint4(reinterpret_cast<uint4 *>(&v[k]));
+}
+
 /* Each of x[0], ..., x[n-1] summed over the threads that share a row, all of which get the sums.
  * One barrier: `room`, n * ROWS_MAX_WARPS floats, must not be that of the call before. */
 template <bool whole_block, int n>

@@ -122,6 +122,10 @@ static inline void store_uint2(void *p, uint2 x)
     *static_cast<uint2 *>(p) = x;
 }
 
+static inline void forget_uint4(uint4 *)
+{
+}
+
 /* ---- asynchronous copies --------------------------------------------------------------------- */
 
 static inline void copy_async_16(void *shared, const void *global, bool valid)
