@@ -183,7 +183,7 @@ TEST(messages_of_a_group_pass_each_other)
     const int64_t n = 5003, few = 17;
     for (struct place p = {0}; place_next(&p);) {
         struct comm_request *r = request(c, 2 * (n + few));
-        const float *mine = contribution(p.seed, rank, n);
+        const float *mine = contribution(p.seed, rank, n + 100);
         char *to_left = vector_in(&p, mine, (size_t)few * 2);
         float *to_right = vector_in(&p, mine, (size_t)n * 4);
         char *from_right = vector_in(&p, mine + 100, (size_t)few * 2);
