@@ -14,7 +14,8 @@
 #include "model/param.h"
 #include "nn/nn.h"
 
-/* One micro-batch; the arrays are [B * T], in device memory, see struct batch in src/data. */
+/* One micro-batch; the arrays are [B * T], in device memory, see struct batch in src/data.
+ * doc_start may be NULL: every sequence is one document. */
 struct model_input {
     int64_t B, T;
     const int32_t *tokens, *targets, *positions, *doc_start;

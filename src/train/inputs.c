@@ -48,7 +48,7 @@ struct model_input inputs_load(struct inputs *i, const struct batch *b)
                              .tokens = b->tokens,
                              .targets = b->targets,
                              .positions = b->positions,
-                             .doc_start = b->doc_start};
+                             .doc_start = i->whole_sequences ? NULL : b->doc_start};
     if (device_is_host(i->device)) return in;
     const int64_t rows = b->B * b->T;
     const int k = i->next;
@@ -65,7 +65,7 @@ struct model_input inputs_load(struct inputs *i, const struct batch *b)
     in.tokens = i->arrays;
     in.targets = i->arrays + rows;
     in.positions = i->arrays + 2 * rows;
-    in.doc_start = i->arrays + 3 * rows;
+    if (in.doc_start) in.doc_start = i->arrays + 3 * rows;
     return in;
 }
 

@@ -23,6 +23,8 @@ struct inputs {
     struct input_sums *sums;
     int32_t *arrays; /* [4, max_B * T]: tokens, targets, positions, doc_start; or NULL */
     int64_t max_rows;
+    bool
+        whole_sequences; /* no document masks: doc_start is not passed on; false at first */
     void *host[INPUTS_BUFFERS];
     struct device_mark *passed[INPUTS_BUFFERS]; /* the device has read it */
     int next;

@@ -108,6 +108,16 @@ status_t place_precision(enum dtype *t, const struct device *d,
                       f16 ? ", fp16" : "");
 }
 
+status_t place_check_model(const struct device *d, const struct arch *a)
+{
+    enum { CUDA_MAX_HEAD_SIZE = 256 };
+    if (device_is_host(d) || a->head_size <= CUDA_MAX_HEAD_SIZE) return STATUS_OK;
+    return status_set(STATUS_CONFIG,
+                      "model.head_size: %lld is more than device %s has attention for; "
+                      "valid: up to %d, or --device cpu",
+                      (long long)a->head_size, device_name(d), CUDA_MAX_HEAD_SIZE);
+}
+
 status_t place_parse(const char *text, int *wanted)
 {
     static const char *const names[] = {"auto", "cpu", "cuda"};

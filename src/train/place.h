@@ -15,6 +15,9 @@ MUST_USE status_t place_open(struct device **d, struct comm *world,
 MUST_USE status_t place_precision(enum dtype *t, const struct device *d,
                                   enum config_precision wanted);
 
+/* Are there kernels for this model?  STATUS_CONFIG. */
+MUST_USE status_t place_check_model(const struct device *d, const struct arch *a);
+
 /* How many ranks of this host come before this one.  Collective on world; agreed. */
 MUST_USE status_t place_local_rank(int *local, struct comm *world);
 

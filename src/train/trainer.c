@@ -96,6 +96,7 @@ static status_t allocate(struct trainer *t)
     t->grads = arena_alloc(&t->memory, p->gradients);
     TRY(inputs_init(&t->inputs, &t->memory, t->device, c->micro_batch,
                     c->sequence_length));
+    t->inputs.whole_sequences = !c->document_mask;
     TRY(dp_create(&t->dp, t->data_parallel, p->padded_elements,
                   memory_plan_bucket_elements(c), zero_reduction((int)c->zero),
                   &t->memory));
@@ -129,6 +130,7 @@ static status_t choose_place(struct trainer *t)
     TRY(place_open(&t->device, t->world, (enum config_device)c->device, c->share_gpu));
     TRY(comm_agree(t->world, place_precision(&t->dtype, t->device,
                                              (enum config_precision)c->precision)));
+    TRY(comm_agree(t->world, place_check_model(t->device, &c->arch)));
     comm_set_timeout(t->world, c->timeout_seconds);
     TRY(comm_use_device(t->world, t->device, (enum comm_transport)c->comm, &why));
     device_describe(t->device, &info);
