@@ -1,6 +1,9 @@
 #include "train/gemm_peak.h"
 
+#include <stdlib.h>
+
 #include "core/clock.h"
+#include "core/rng.h"
 #include "device/device.h"
 
 enum { FIRST_SIZE = 256, LAST_SIZE = 8192, REPEATS = 5 };
@@ -8,8 +11,27 @@ enum { FIRST_SIZE = 256, LAST_SIZE = 8192, REPEATS = 5 };
 /* Seconds below which a product is too short to be timed from the host. */
 static const double TOO_SHORT = 2e-3;
 
-/* Best seconds of a product of size^3; numbers do not matter, but are not all zero: products of
- * zeros draw less power and run faster. */
+/* Random numbers all over `bytes` at p: a product of zeros draws less power and runs faster. */
+static status_t fill(struct device *dev, void *p, size_t bytes, enum dtype t)
+{
+    enum { PERIOD = 1 << 16 };
+    const size_t most = PERIOD * dtype_bytes(t);
+    float *values = malloc(PERIOD * sizeof *values);
+    char *rounded = malloc(most);
+    if (values && rounded) {
+        rng_normal(rng_key(1, "gemm", "peak"), 0, values, PERIOD);
+        dtype_convert(rounded, t, values, DTYPE_F32, PERIOD);
+        for (size_t at = 0; at < bytes; at += most)
+            device_copy_in(dev, (char *)p + at, rounded,
+                           bytes - at < most ? bytes - at : most);
+    }
+    const bool ok = values && rounded;
+    free(values);
+    free(rounded);
+    return ok ? STATUS_OK : status_set(STATUS_NOMEM, "no memory to fill two matrices");
+}
+
+/* Best seconds of a product of size^3. */
 static status_t measure(struct nn *nn, enum dtype t, int64_t size, double *seconds)
 {
     struct device *dev = nn_device(nn);
@@ -20,7 +42,8 @@ static status_t measure(struct nn *nn, enum dtype t, int64_t size, double *secon
     struct tensor x = tensor_2d((char *)memory + one, t, size, size);
     struct tensor w = tensor_2d((char *)memory + 2 * one, t, size, size);
     *seconds = 1e30;
-    for (int i = 0; i < REPEATS; i++) {
+    const status_t st = fill(dev, x.data, 2 * one, t); /* x and w */
+    for (int i = 0; st == STATUS_OK && i < REPEATS; i++) {
         const double start = clock_seconds();
         nn_matmul_nt(nn, &y, &x, &w, NN_ASSIGN);
         device_wait(dev);
@@ -28,7 +51,7 @@ static status_t measure(struct nn *nn, enum dtype t, int64_t size, double *secon
         if (now < *seconds) *seconds = now;
     }
     device_free(dev, &memory, bytes);
-    return STATUS_OK;
+    return st;
 }
 
 status_t gemm_peak_measure(struct nn *nn, enum dtype t, double *flops_per_second)
