@@ -6,9 +6,10 @@
 #include "block.h"
 #include "emulation.h"
 #include "memory.h"
+#include "shared.h"
 #include "stream.h"
 
-enum { MAX_KERNELS = 1024, DEFAULT_SHARED = 48 << 10, MAX_SHARED = 227 << 10 };
+enum { MAX_KERNELS = 1024, DEFAULT_SHARED = 48 << 10 };
 
 /* Kernels with more than the default of dynamic shared memory. */
 static struct {
@@ -30,7 +31,7 @@ cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute attr
 {
     if (attribute == cudaFuncAttributePreferredSharedMemoryCarveout) return cudaSuccess;
     if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 ||
-        value > MAX_SHARED)
+        (size_t)value > shared_block_limit())
         return stream_error(cudaErrorInvalidValue);
     work_lock();
     int i = 0;

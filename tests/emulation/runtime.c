@@ -5,6 +5,7 @@
 
 #include "emulation.h"
 #include "memory.h"
+#include "shared.h"
 #include "stream.h"
 
 enum {
@@ -28,6 +29,25 @@ static int number(const char *item, int otherwise)
 static int capability(void)
 {
     return emulation_fault("bf16") ? 75 : number("arch", CAPABILITY);
+}
+
+/* KiB of shared memory: a multiprocessor's, and the most that a block may ask for; by capability
+ * (CUDA C++ Programming Guide, table of technical specifications per compute capability). */
+static const struct shared_size {
+    int capability;
+    size_t multiprocessor, block;
+} shared_sizes[] = {{90, 228, 227}, {86, 100, 99}, {80, 164, 163}, {75, 64, 64}};
+
+static const struct shared_size *shared_size(void)
+{
+    const struct shared_size *s = shared_sizes;
+    while (s->capability > capability() && s->capability > 75) s++;
+    return s;
+}
+
+size_t shared_block_limit(void)
+{
+    return shared_size()->block << 10;
 }
 
 /* ---- devices ------------------------------------------------------------------------------------- */
@@ -86,6 +106,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
     size_t free_bytes;
     const cudaError_t e = check(device);
     if (e != cudaSuccess) return e;
+    const struct shared_size *const shared = shared_size();
     *p = (struct cudaDeviceProp){.sharedMemPerBlock = 48 << 10,
                                  .regsPerBlock = 65536,
                                  .warpSize = 32,
@@ -104,9 +125,10 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
                                  .memoryBusWidth = BUS_BITS,
                                  .l2CacheSize = L2_BYTES,
                                  .maxThreadsPerMultiProcessor = 2048,
-                                 .sharedMemPerMultiprocessor = 228 << 10,
+                                 .sharedMemPerMultiprocessor = shared->multiprocessor
+                                                               << 10,
                                  .regsPerMultiprocessor = 65536,
-                                 .sharedMemPerBlockOptin = 227 << 10};
+                                 .sharedMemPerBlockOptin = shared->block << 10};
     snprintf(p->name, sizeof p->name, "emulated device");
     work_lock();
     memory_info(device, &free_bytes, &p->totalGlobalMem);

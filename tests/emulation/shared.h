@@ -12,5 +12,7 @@
 
 void shared_start_block(size_t dynamic_bytes);
 void shared_end_block(void);
+/* The most that a block of this device may ask for, static and dynamic (runtime.c). */
+size_t shared_block_limit(void);
 /* Is p in or just behind shared memory? */
 bool shared_contains(const void *p);

@@ -1,4 +1,5 @@
 /* @devices cpu cuda
+ * @capability 75
  * The whole model against values that PyTorch computed, and against itself. */
 #include <math.h>
 

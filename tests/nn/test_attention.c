@@ -1,5 +1,6 @@
 /* @devices cpu cuda
  * @timeout 120
+ * @capability 75 86
  * Tiled attention against plain loops in double, whose gradient is checked against central
  * differences of their forward. */
 #include "attention_reference.h"
