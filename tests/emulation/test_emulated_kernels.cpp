@@ -375,5 +375,5 @@ static int run_misaligned()
 
 TEST(a_misaligned_access_is_found)
 {
-    scenario_is_stopped(NULL, run_misaligned, "misaligned");
+    scenario_is_stopped(NULL, run_misaligned, "misaligned access");
 }
