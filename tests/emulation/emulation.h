@@ -83,7 +83,7 @@ __attribute__((format(printf, 1, 2), noreturn)) void emulation_fail(const char *
                                                                     ...);
 
 /* The value of an item of YOKE_EMULATION_FAULT ("" for one without a value), NULL if it is not
- * there.  Emulated libraries may have items of their own: emulation_fault_items in fault.c. */
+ * there.  Emulated libraries may have items of their own: emulation_fault_items in seed.c. */
 const char *emulation_fault(const char *item);
 
 /* Go on with the order of another seed (YOKE_EMULATION_SEED).  Tests find it with device_symbol. */

@@ -34,6 +34,15 @@ static int item_index(const char *item, size_t length)
     return -1;
 }
 
+/* What can only be taken away. */
+static void check_no(const char *item)
+{
+    const char *const value = fault_values[item_index(item, strlen(item))];
+    if (value && strcmp(value, "no") != 0)
+        emulation_fail("YOKE_EMULATION_FAULT: %s may only be no, not \"%s\"", item,
+                       value);
+}
+
 static void read_faults(void)
 {
     const char *item = getenv("YOKE_EMULATION_FAULT");
@@ -46,6 +55,9 @@ static void read_faults(void)
         fault_values[i] = strndup(item + value, length - value);
         item += length + (item[length] == ',');
     }
+    check_no("bf16");
+    check_no("graphs");
+    check_no("peer");
     const int k = item_index("rank", 4);
     if (fault_values[k] && strtol(fault_values[k], NULL, 10) != rank)
         memset(fault_values, 0, sizeof fault_values);

@@ -226,6 +226,7 @@ TEST(a_fault_may_be_for_one_rank)
 TEST(an_unknown_fault_is_refused)
 {
     scenario_is_stopped("no_device,ec=3", run_driver, "knows no \"ec\"");
+    scenario_is_stopped("bf16=yes", run_driver, "bf16 may only be no");
 }
 
 static int run_fails()
