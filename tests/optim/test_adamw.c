@@ -180,7 +180,7 @@ TEST(two_parts_are_bitwise_the_whole)
     for (int64_t cut = 1; cut < N; cut += 12) {
         struct state *on_whole = NULL, *on_parts = NULL, whole, parts;
         fill(&whole);
-            parts = whole;
+        parts = whole;
         const struct nn_adamw_range r = send(&on_whole, &whole);
         const struct nn_adamw_range q = send(&on_parts, &parts);
         const struct nn_adamw_range first = part(q, 0, cut), rest = part(q, cut, N - cut);
