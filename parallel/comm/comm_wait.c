@@ -15,7 +15,7 @@
 #include "parallel/comm/comm_mpi_impl.h"
 
 static const double LOOK_SECONDS = 0.01;  /* between looks for words of others */
-static const double GRACE_SECONDS = 1;    /* time to answer */
+static const double GRACE_SECONDS = 2;    /* time to answer */
 static const double SPEAKER_SECONDS = 10; /* time for the speaker to end the job */
 
 enum { TAG_WORD, NAMED_MAX = 8 };
@@ -153,6 +153,6 @@ void comm_wait_more(struct comm_wait *w)
 {
     const double now = clock_seconds();
     if (!due(w, now)) return;
-    if (w->c->world->device) comm_watch(w->c->world);
-    look(w, now);
+    look(w, now); /* first: this wait says more than the device's */
+    if (w->c->world->requests) comm_watch(w->c->world);
 }

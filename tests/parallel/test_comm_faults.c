@@ -15,7 +15,8 @@
 
 enum { RANKS = 3, N = 1200, OK = 99 };
 
-static const double LIMIT_SECONDS = 2;
+static const double LIMIT_SECONDS =
+    4; /* more than a busy machine takes for an honest step */
 /* for answers, and for a machine that is busy with other tests */
 static const double MORE_SECONDS = 25;
 
@@ -178,7 +179,7 @@ TEST(who_is_late_is_waited_for)
 
 TEST(a_rank_that_never_comes_is_named)
 {
-    ENDS_WITH("absent", "", "(the limit is 2)", "no answer from rank 2;",
+    ENDS_WITH("absent", "", "(the limit is 4)", "no answer from rank 2;",
               "rank 0 waits in barrier", "rank 1 waits in barrier");
     ENDS_WITH("mpi absent", "", "no answer from rank 2;",
               "rank 0 waits in all-reduce of 1200", "rank 1 waits in all-reduce of 1200");
