@@ -130,6 +130,11 @@ static status_t choose_place(struct trainer *t)
     TRY(place_open(&t->device, t->world, (enum config_device)c->device, c->share_gpu));
     TRY(comm_agree(t->world, place_precision(&t->dtype, t->device,
                                              (enum config_precision)c->precision)));
+    if (c->optim.rounding == NN_ROUND_STOCHASTIC && t->dtype != DTYPE_BF16)
+        return status_set(STATUS_CONFIG,
+                          "optim.rounding: stochastic rounding is to bf16, but "
+                          "train.precision is %s; valid: nearest",
+                          dtype_name(t->dtype)); /* all ranks see the same */
     TRY(comm_agree(t->world, place_check_model(t->device, &c->arch)));
     comm_set_timeout(t->world, c->timeout_seconds);
     TRY(comm_use_device(t->world, t->device, (enum comm_transport)c->comm, &why));

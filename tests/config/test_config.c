@@ -284,7 +284,9 @@ TEST(defaults_and_derived_values_are_filled_in)
     assert_string_equal(c.train.items[0].path, "tokens.h5");
     assert_true(c.train.items[0].weight == 1);
     assert_string_equal(c.tokenizer, "");
-    assert_string_equal(c.device, "cpu");
+    assert_int_equal(c.device, CONFIG_DEVICE_AUTO);
+    assert_int_equal(c.precision, CONFIG_PRECISION_AUTO);
+    assert_true(c.graphs && !c.share_gpu && c.timeout_seconds > 0);
     assert_string_equal(c.resume, "auto");
     config_release(&c);
 }

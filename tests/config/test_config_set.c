@@ -175,11 +175,14 @@ TEST(the_dump_reads_back_to_the_same_values)
                 "data.validation=[v, {path: 'a: {b}', weight: 1e-9}]", "data.verify=seal",
                 "data.document_mask=false", "train.batch_sequences=0",
                 "train.batch_tokens=64", "train.seed=1000000000000000",
-                "train.run_dir=~x", "train.device='null'", "train.threads=3",
-                "optim.lr=1e-08", "optim.weight_decay=0", "optim.clip=1e6",
-                "optim.decay_norms=true", "schedule.kind=wsd", "schedule.decay=sqrt",
-                "schedule.warmup_tokens=65", "schedule.min_ratio=1", "parallel.dp=2",
-                "parallel.zero=0", "checkpoint.interval=0", "checkpoint.resume=never")));
+                "train.run_dir='null'", "train.device=cuda", "train.threads=3",
+                "train.precision=bf16", "train.graphs=false", "optim.rounding=stochastic",
+                "parallel.comm=nccl", "parallel.share_gpu=true",
+                "parallel.timeout_seconds=2.5", "optim.lr=1e-08", "optim.weight_decay=0",
+                "optim.clip=1e6", "optim.decay_norms=true", "schedule.kind=wsd",
+                "schedule.decay=sqrt", "schedule.warmup_tokens=65",
+                "schedule.min_ratio=1", "parallel.dp=2", "parallel.zero=0",
+                "checkpoint.interval=0", "checkpoint.resume=never")));
     assert_int_equal(c.schedule.warmup_steps, 2);
     assert_round_trip(&c);
 }
