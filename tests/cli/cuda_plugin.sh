@@ -47,6 +47,6 @@ if [[ -e $stub ]]; then
     code=0
     LD_LIBRARY_PATH=$PWD/driver "$YOKE" bench step "$YOKE_SOURCE/configs/tiny-gpt2.yaml" \
         --set model.vocab_size=64 --device cuda >out 2>err || code=$?
-    [[ $code -eq 9 ]] && grep -q 'stub library' err ||
+    [[ $code -eq 9 ]] && grep -q cudaErrorStubLibrary err ||
         fail "exit code $code with the stub of the driver, want 9: $(cat out err)"
 fi
