@@ -70,7 +70,8 @@ static __device__ __forceinline__ void copy_async_16(void *shared, const void *g
     const unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
     const int bytes = valid ? 16 : 0;
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(to), "l"(global),
-                 "r"(bytes));
+                 "r"(bytes)
+                 : "memory");
 #else
     *static_cast<uint4 *>(shared) =
         valid ? *static_cast<const uint4 *>(global) : make_uint4(0, 0, 0, 0);
@@ -81,7 +82,7 @@ static __device__ __forceinline__ void copy_async_16(void *shared, const void *g
 static __device__ __forceinline__ void copy_async_commit()
 {
 #if __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.commit_group;\n" ::);
+    asm volatile("cp.async.commit_group;\n" ::: "memory");
 #endif
 }
 
@@ -89,7 +90,7 @@ static __device__ __forceinline__ void copy_async_commit()
 template <int pending> static __device__ __forceinline__ void copy_async_wait()
 {
 #if __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.wait_group %0;\n" ::"n"(pending));
+    asm volatile("cp.async.wait_group %0;\n" ::"n"(pending) : "memory");
 #endif
 }
 
@@ -107,7 +108,8 @@ static __device__ __forceinline__ void load_matrix_x4(uint32_t r[4], const void 
     const unsigned from = static_cast<unsigned>(__cvta_generic_to_shared(shared));
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(from));
+                 : "r"(from)
+                 : "memory");
 }
 
 /* The same, each matrix transposed. */
@@ -117,7 +119,8 @@ static __device__ __forceinline__ void load_matrix_x4_transposed(uint32_t r[4],
     const unsigned from = static_cast<unsigned>(__cvta_generic_to_shared(shared));
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];\n"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(from));
+                 : "r"(from)
+                 : "memory");
 }
 
 /* d[16,8] += a[16,16] b[16,8], fp32 sums.  T: __nv_bfloat16 (sm_80) or __half (sm_75: two
