@@ -38,8 +38,9 @@ static __device__ __forceinline__ void softmax_step(softmax_state<M> &r,
                 max = fmaxf(max, fmaxf(s[m][n][e], s[m][n][e + 1]));
             max = row_max(max);
             /* a row that has seen nothing yet must not compute infinity - infinity */
-            const float top = max == -INFINITY ? 0.0f : max * c;
-            keep[m][e / 2] = exp2_fast(fmaf(r.max[m][e / 2], c, -top));
+            const float top = max == -INFINITY ? 0.0f : __fmul_rn(max, c);
+            /* rounded as top is: exactly 1 where the maximum stays */
+            keep[m][e / 2] = exp2_fast(__fmul_rn(r.max[m][e / 2], c) - top);
             moved |= r.max[m][e / 2] < max;
             r.max[m][e / 2] = max;
             float sum = 0;

@@ -269,7 +269,7 @@ static __global__ void __launch_bounds__(PLAIN_THREADS)
         const struct attention_row *const row = rows + (b * a.H + h) * a.T;
         for (int q0 = k0; q0 < end; q0 += R) {
             __syncthreads();
-            plain_load<T, DP, R>(q_tile, q + q0 * at.ld, at.ld, n - q0, D);
+            plain_load<T, DP, R>(q_tile, row_at(q, q0, at.ld), at.ld, n - q0, D);
             plain_load<T, DP, R>(dy_tile, row_at(g, q0, HD), HD, n - q0, D);
             __syncthreads();
             float s[M][M], ds[M][M];
