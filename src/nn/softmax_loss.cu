@@ -2,9 +2,10 @@
  *
  * What counts is how often a row is read.  The first reading finds maximum and sum together: a
  * sum of exp(x - max) is multiplied by exp(max - new max) whenever the maximum grows.  The second
- * turns the row, which is still in the second-level cache, into its gradient.  A row may begin at
- * any address and have any length: it is a body of whole 16-byte groups, and fewer than 16 loose
- * elements before and behind it. */
+ * turns the row into its gradient, from the end back: with a row of 100 KB in each of the blocks
+ * that run, the caches may hold only what was read last.  A row may begin at any address and have
+ * any length: it is a body of whole 16-byte groups, and fewer than 16 loose elements before and
+ * behind it. */
 #include "nn/cuda_kernel.h"
 
 #include <float.h>
@@ -88,7 +89,8 @@ static __device__ __forceinline__ void row_gradient(T *x, const cut<T> &c,
         T *one = x + loose_index(c, t);
         *one = from_float<T>(exp_fast(to_float(*one) - o.max) * by);
     }
-    for (int i = t; i < c.body; i += threads) {
+    const int rounds = (c.body - t + threads - 1) / threads;
+    for (int i = t + (rounds - 1) * threads; i >= 0; i -= threads) {
         T *at = x + c.head + i * vec16<T>::N;
         float f[vec16<T>::N];
         load_floats<vec16<T>::N>(f, at);
