@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "device/device_cuda.h"
+#include "nn/attention_cudnn.h"
 #include "nn/backend_cuda.h"
 #include "nn/matmul_cuda.h"
 
@@ -95,6 +96,7 @@ static void layernorm_bwd(struct nn *nn, struct tensor *dx, const struct tensor 
 static void attention_fwd(struct nn *nn, struct tensor *y, struct tensor *lse,
                           const struct tensor *qkv, const struct nn_attention *a)
 {
+    if (attention_cudnn_fwd(nn, y, lse, qkv, a)) return;
     const size_t mark = arena_mark(&nn->scratch);
     float *scratch = arena_floats(&nn->scratch, cuda_attention_fwd_floats(qkv->dtype, a));
     if (!nn->measuring)
@@ -107,6 +109,7 @@ static void attention_bwd(struct nn *nn, struct tensor *dqkv, const struct tenso
                           const struct tensor *y, const struct tensor *lse,
                           const struct tensor *qkv, const struct nn_attention *a)
 {
+    if (attention_cudnn_bwd(nn, dqkv, dy, y, lse, qkv, a)) return;
     const size_t mark = arena_mark(&nn->scratch);
     float *scratch = arena_floats(&nn->scratch, cuda_attention_bwd_floats(qkv->dtype, a));
     if (!nn->measuring)
