@@ -1,4 +1,4 @@
-/* @ranks 1 2  @timeout 60
+/* @ranks 1 2  @timeout 60  @devices cpu cuda
  * What is planned is what is taken, to the byte; what is masked or not finite is left out. */
 #include <math.h>
 
