@@ -60,7 +60,8 @@ static status_t fill_input(struct bench *b)
                                     .tokens = b->ids,
                                     .targets = b->ids + N,
                                     .positions = b->ids + 2 * N,
-                                    .doc_start = b->ids + 3 * N};
+                                    .doc_start =
+                                        b->config.document_mask ? b->ids + 3 * N : NULL};
     return STATUS_OK;
 }
 
