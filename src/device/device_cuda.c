@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 #include "device/device_cuda_impl.h"
 
@@ -103,6 +104,8 @@ static status_t open_cuda(struct device *d, int index)
         release(s);
         return st;
     }
+    /* waits poll and nap (device_queue_cuda.c): a nap must not last a multiple of what it should */
+    prctl(PR_SET_TIMERSLACK, 1000UL);
     d->state = s;
     device_cuda_blame(d);
     return STATUS_OK;
