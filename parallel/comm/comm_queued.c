@@ -79,8 +79,9 @@ static bool advance(struct comm_request *r, bool wait)
 
 const struct comm_ops comm_queued_ops = {
     .name = "nccl",
-    /* requests cost nothing, and what is not begun when its turn has come waits for the host */
-    .in_flight = 64,
+    /* A request costs an event; and the host is far ahead of the device, so that what is not begun
+     * when its turn has come is queued behind work that came much later. */
+    .in_flight = 1024,
     .request_open = request_open,
     .request_close = request_close,
     .begin = begin,

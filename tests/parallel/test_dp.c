@@ -226,6 +226,28 @@ TEST(what_is_final_is_reduced_before_dp_finish)
     }
 }
 
+/* The host is far ahead of a GPU: what it does not queue in time waits for all that it queued. */
+TEST(a_gpu_with_nccl_gets_all_buckets_that_are_final_at_once)
+{
+    enum { BUCKETS = 300 };
+    struct comm *c = test_world();
+    const int size = comm_size(c);
+    const int64_t bucket = 16 * size, n = BUCKETS * bucket;
+    const uint64_t want = (uint64_t)(n / size) * (uint64_t)(size - 1) * sizeof(float);
+    for (struct place p = {.n_seeds = 2}; place_next(&p);) {
+        if (strcmp(comm_transport_name(c), "nccl") != 0) continue;
+        struct dp *dp = make(n, bucket, COMM_REDUCE_SCATTER);
+        float *grads =
+            vector_in(&p, contribution(1, comm_rank(c), n), (size_t)n * sizeof *grads);
+        const uint64_t before = comm_stats(c).bytes_sent;
+        dp_begin(dp, grads);
+        dp_ready(dp, 0);
+        assert_int_equal(comm_stats(c).bytes_sent - before, want);
+        dp_finish(dp);
+        dp_destroy(&dp);
+    }
+}
+
 /* ---- weights ------------------------------------------------------------------------------- */
 
 /* What everybody shall have. */
