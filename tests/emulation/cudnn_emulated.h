@@ -45,3 +45,8 @@ int64_t cudnn_graph_workspace(const struct cudnn_descriptor *graph);
 /* `repeats`: the engine gives the same bits each time. */
 cudnnStatus_t cudnn_graph_queue(const struct cudnn_descriptor *graph, bool repeats,
                                 cudaStream_t stream, const struct cudnn_descriptor *pack);
+
+/* For tests, which find them with device_symbol: how many graphs were queued so far; and let the
+ * tensor of this name come out 5 % too large from now on (-1: none). */
+int64_t emulation_cudnn_graphs(void);
+void emulation_cudnn_spoil(int64_t uid);

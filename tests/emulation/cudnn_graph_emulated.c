@@ -33,6 +33,18 @@ struct graph_run {
     size_t workspace_bytes;
 };
 
+static int64_t n_queued, spoiled = -1;
+
+int64_t emulation_cudnn_graphs(void)
+{
+    return n_queued;
+}
+
+void emulation_cudnn_spoil(int64_t uid)
+{
+    spoiled = uid;
+}
+
 /* ---- from descriptors ----------------------------------------------------------------------- */
 
 static bool flag(const struct cudnn_descriptor *d, cudnnBackendAttributeName_t name)
@@ -229,6 +241,7 @@ static void store(const struct graph_run *g, const struct graph_tensor *t, int64
                   float x)
 {
     if (!t->inside && !g->repeats) x *= emulation_random(2) ? 1 : 1.004f;
+    if (t->uid == spoiled) x *= 1.05f;
     uint16_t bits = 0;
     if (t->type == CUDNN_DATA_HALF) x = dtype_from_f16(bits = dtype_f16(x));
     if (t->type == CUDNN_DATA_BFLOAT16) x = dtype_from_bf16(bits = dtype_bf16(x));
@@ -427,6 +440,7 @@ cudnnStatus_t cudnn_graph_queue(const struct cudnn_descriptor *graph, bool repea
         free(g);
         return st;
     }
+    n_queued++;
     return emulation_queue(stream, "a graph of cuDNN", run, free, g) == cudaSuccess
                ? CUDNN_STATUS_SUCCESS
                : CUDNN_STATUS_EXECUTION_FAILED;
