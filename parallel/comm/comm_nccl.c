@@ -221,7 +221,8 @@ static void abort_line(void *of)
 {
     struct nccl_line *line = of;
     if (line->comm) nccl.CommAbort(line->comm);
-    free(line);
+    /* a thread of NCCL may still be splitting, and then writes into it: better lost than freed */
+    if (!line->parent) free(line);
 }
 
 /* Others may be late; those that never come are not waited for. */
