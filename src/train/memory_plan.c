@@ -182,6 +182,10 @@ static struct memory_note note_of(const struct memory_plan *p, const struct devi
     return n;
 }
 
+/* What a rank's libraries take of a GPU when they are first used (code, NCCL's connections, the
+ * recorded step), after the plan was checked.  A guess, to be replaced by a measurement. */
+static const size_t GPU_RESERVE_BYTES = (size_t)1 << 30;
+
 /* Against what the host and the GPU of `mine` have free. */
 static status_t judge(const struct memory_note *all, int size,
                       const struct memory_note *mine)
@@ -193,7 +197,7 @@ static status_t judge(const struct memory_note *all, int size,
         on_host += all[r].host_bytes;
         host_ranks++;
         if (!mine->gpu[0] || strcmp(all[r].gpu, mine->gpu) != 0) continue;
-        on_gpu += all[r].gpu_bytes;
+        on_gpu += all[r].gpu_bytes + GPU_RESERVE_BYTES;
         gpu_ranks++;
     }
     const int64_t available = available_bytes();
@@ -207,7 +211,8 @@ static status_t judge(const struct memory_note *all, int size,
     if (mine->gpu[0] && on_gpu > (size_t)mine->gpu_free)
         return status_set(
             STATUS_NOMEM,
-            "host %s, GPU %s: %d ranks need %.1f MB, %.1f MB are free; lower "
+            "host %s, GPU %s: %d ranks need %.1f MB, libraries included, %.1f MB are "
+            "free; lower "
             "train.micro_batch, set model.recompute: full, parallel.zero: 1, or "
             "use more GPUs",
             mine->host, mine->gpu, gpu_ranks, (double)on_gpu * 1e-6,
