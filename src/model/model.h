@@ -32,6 +32,7 @@ struct model_options {
     int64_t max_B, T; /* largest micro-batch */
     enum model_recompute recompute;
     enum dtype dtype; /* of weights and activations */
+    bool documents;   /* inputs will have doc_start: what is measured depends on it */
 };
 
 struct model;

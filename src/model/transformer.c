@@ -201,7 +201,9 @@ status_t model_measure(const struct model_options *o, struct device *dev, int n_
     struct nn *nn = NULL;
     struct model *m = NULL;
     struct arena arena = arena_measure();
-    const struct model_input in = {.B = o->max_B, .T = o->T};
+    const int32_t unread = 0; /* nothing is computed */
+    const struct model_input in = {
+        .B = o->max_B, .T = o->T, .doc_start = o->documents ? &unread : NULL};
     struct nn_loss loss = {0};
     status_t st = nn_create_measuring(&nn, dev, n_threads);
     if (st == STATUS_OK) st = model_create(&m, o, nn, NULL, NULL, &arena);

@@ -22,6 +22,7 @@ struct model_options memory_plan_model_options(const struct config *c,
                                   .max_B = c->micro_batch,
                                   .T = c->sequence_length,
                                   .dtype = t,
+                                  .documents = c->document_mask,
                                   .recompute = c->recompute == CONFIG_RECOMPUTE_FULL
                                                    ? MODEL_RECOMPUTE_FULL
                                                    : MODEL_RECOMPUTE_NONE};
