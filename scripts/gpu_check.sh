@@ -26,6 +26,7 @@ list_tests() {
         cat "$root/tests/list"
         return
     fi
+    [[ -d $root/tests ]] || return 0
     local file ranks limit n
     grep -lE '^[ /*]*@devices.*\bcuda\b' "$root"/tests/*/test_*.c | while read -r file; do
         ranks=$(sed -n '/@ranks/{s/.*@ranks *\([0-9 ]*\).*/\1/p;q}' "$file")
@@ -129,10 +130,20 @@ say "$(date -u '+%Y-%m-%d %H:%M UTC'), $("$YOKE" --version), $(uname -sr), glibc
 say "$(sed -n '/^model name/{s/.*: //p;q}' /proc/cpuinfo), $(nproc) cores, $(awk '/MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo)"
 say "$({ nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,power.limit --format=csv,noheader || echo no nvidia-smi; } 2>/dev/null)"
 [[ -z ${YOKE_CUDA_PLUGIN-} ]] || say "plug-in: $YOKE_CUDA_PLUGIN"
-figures "doctor" 60 "$YOKE" doctor || true
+figures "doctor" 60 "$YOKE" doctor --device cuda || true
+if grep -q '^ *GPU *none:' "$work/log"; then
+    say
+    say "gpu_check: yoke finds no GPU here (the line GPU above says why), so that nothing else was tried"
+    say "gpu_check: $passed passed, $failed failed, $skipped skipped; report in $report"
+    exit 1
+fi
 
 # ---- unit tests ----------------------------------------------------------------------------------
 part "tests with the device cuda"
+if [[ ! -d $root/tests ]]; then
+    skipped=$((skipped + 1))
+    say "skipped  tests: this bundle was made without them (--no-tests)"
+fi
 while read -r name ranks limit; do
     [[ -z $quick || $name == test_bias || $name == test_cast || ($name == test_comm && $ranks == 2) ]] || continue
     if [[ ! -x $tests/$name ]]; then

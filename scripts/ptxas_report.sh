@@ -26,7 +26,10 @@ while [[ $# -gt 0 ]]; do
             sed -n '2,7s/^# \{0,1\}//p' "$0"
             exit 0
             ;;
-        *.cu) files+=("$1") ;;
+        *.cu)
+            [[ -f $1 ]] || { echo "ptxas_report: there is no $1 in $PWD" >&2 && exit 2; }
+            files+=("$1")
+            ;;
         *)
             echo "ptxas_report: unknown argument $1 (--all, --build DIR, FILE.cu...)" >&2
             exit 2

@@ -18,7 +18,7 @@ static const struct {
     {"config", cmd_config, "print a configuration with every default, or the reference"},
     {"inspect", cmd_inspect,
      "describe a run, checkpoint, token file, tokenizer or config"},
-    {"bench", cmd_bench, "measure a training step on this machine"},
+    {"bench", cmd_bench, "measure training steps, or each operation, on this machine"},
     {"doctor", cmd_doctor, "look at the machines, GPUs and the network between ranks"},
 };
 

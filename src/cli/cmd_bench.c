@@ -19,7 +19,9 @@ static const char help[] =
     "warm-up.\n"
     "kernels: time every operation at that model's shapes, as a share of what the device "
     "copies\n"
-    "or multiplies at best.\n\n"
+    "or multiplies at best.\n"
+    "CONFIG must give model.vocab_size; its device, precision, batch and data do not "
+    "count.\n\n"
     "  --batch B          sequences (default 4)\n"
     "  --tokens T         tokens of each (default 512)\n"
     "  --steps N          steps or calls that are timed (default 5)\n"
@@ -47,10 +49,11 @@ status_t bench_load_config(struct config *c, const struct bench_options *o)
 {
     TRY(config_load(c, o->config, o->overrides, o->n_overrides));
     if (c->arch.vocab_size == 0)
-        return status_set(STATUS_CONFIG,
-                          "%s: model.vocab_size must be given to be benchmarked, here or "
-                          "with --set",
-                          o->config);
+        return status_set(
+            STATUS_CONFIG,
+            "%s: a benchmark reads no token files and needs the vocabulary: "
+            "give model.vocab_size, here or as --set model.vocab_size=N",
+            o->config);
     if (c->arch.max_positions < o->tokens) c->arch.max_positions = o->tokens;
     return STATUS_OK;
 }

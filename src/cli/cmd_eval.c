@@ -24,7 +24,8 @@ static const char help[] =
     "  --data FILE     token file (default: data.validation of the run)\n"
     "  --sequences N   at most N windows (default 0: all)\n"
     "  --batch N       sequences at a time (default 8)\n"
-    "  --threads N     threads a rank (default: the cores it may use)\n";
+    "  --threads N     threads a rank (default: the cores it may use)\n"
+    "  --device NAME   auto, cpu or cuda (default auto)\n";
 
 struct arguments {
     const char *path, *data;

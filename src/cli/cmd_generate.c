@@ -25,7 +25,9 @@ static const char help[] =
     "  --top-k K         choose among the K most likely (default 0: all)\n"
     "  --top-p P         choose among the most likely that together reach P (default 1)\n"
     "  --seed N          the same seed gives the same text (default 1)\n"
-    "  --tokenizer FILE  default: tokenizer.json in the run folder\n";
+    "  --tokenizer FILE  default: tokenizer.json in the run folder\n"
+    "  --threads N       default: the cores it may use\n"
+    "  --device NAME     auto, cpu or cuda (default auto)\n";
 
 struct arguments {
     const char *path, *prompt, *tokenizer;

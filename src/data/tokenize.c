@@ -119,9 +119,10 @@ static status_t commit(struct run *r)
     if (o->validation_path && (n_train == 0 || n_validation == 0))
         return status_set(
             STATUS_DATA,
-            "a validation share of %g of %lld documents leaves none for %s: "
+            "a validation share of %g of %lld document%s leaves none for %s: "
             "choose another share, or cut plain text with --paragraphs-per-document",
             o->validation_share, (long long)(n_train + n_validation),
+            n_train + n_validation == 1 ? "" : "s",
             n_train == 0 ? o->train_path : o->validation_path);
     char *sources;
     TRY(text_sources(o->text, &sources));

@@ -165,10 +165,11 @@ static void print_setup(const struct trainer *t)
     log_info("model: %s, %jd parameters; %jd layers, hidden %jd, vocabulary %jd",
              c->family, (intmax_t)t->params.n_real, (intmax_t)c->arch.n_layers,
              (intmax_t)c->arch.hidden, (intmax_t)c->arch.vocab_size);
-    log_info(
-        "batch: %jd sequences x %jd tokens, micro-batch %jd, on %d ranks; ZeRO stage %jd",
-        (intmax_t)config_global_batch(c), (intmax_t)c->sequence_length,
-        (intmax_t)c->micro_batch, comm_size(t->data_parallel), (intmax_t)c->zero);
+    log_info("batch: %jd sequences x %jd tokens, micro-batch %jd, on %d rank%s; ZeRO "
+             "stage %jd",
+             (intmax_t)config_global_batch(c), (intmax_t)c->sequence_length,
+             (intmax_t)c->micro_batch, comm_size(t->data_parallel),
+             comm_size(t->data_parallel) == 1 ? "" : "s", (intmax_t)c->zero);
     log_info(
         "data: %jd training sequences, %jd for validation",
         (intmax_t)sampler_total_windows(t->train_data),
@@ -189,8 +190,9 @@ status_t trainer_init(struct trainer *t, struct comm *world, struct config *c)
     TRY(memory_plan_check(&t->plan, world, t->device));
     TRY(comm_agree(world, allocate(t)));
     comm_sum_f64(world, &t->peak_flops, 1);
-    log_info("compute: %s, %d threads a rank, %s matrix products %.1f GFLOP/s together",
-             nn_isa(t->nn), t->n_threads, dtype_name(t->dtype), t->peak_flops * 1e-9);
+    log_info("compute: %s, %d thread%s a rank, %s matrix products %.1f GFLOP/s together",
+             nn_isa(t->nn), t->n_threads, t->n_threads == 1 ? "" : "s",
+             dtype_name(t->dtype), t->peak_flops * 1e-9);
     return STATUS_OK;
 }
 
