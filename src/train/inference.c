@@ -102,6 +102,7 @@ static status_t make_model(struct inference *i, const struct inference_options *
                                      .params = &i->params,
                                      .max_B = o->max_B,
                                      .T = i->config.sequence_length,
+                                     .documents = i->config.document_mask,
                                      .dtype = i->dtype};
     struct model_needs needs;
     TRY(measure(i, o, &mo, &needs));
@@ -112,6 +113,7 @@ static status_t make_model(struct inference *i, const struct inference_options *
     TRY(device_alloc(i->device, sizes.peak_bytes, "activations", &memory));
     i->arena = arena_over(memory, sizes.peak_bytes);
     TRY(inputs_init(&i->inputs, &i->arena, i->device, mo.max_B, mo.T));
+    i->inputs.whole_sequences = !mo.documents;
     TRY(nn_create(&i->nn, i->device, o->n_threads, needs.scratch_bytes));
     TRY(model_create(&i->model, &mo, i->nn, i->weights, NULL, &i->arena));
     if (!o->decode) return STATUS_OK;
