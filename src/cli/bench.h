@@ -11,8 +11,8 @@ struct bench_options {
     const char *const *overrides;
     int n_overrides;
     int64_t batch, tokens, steps, threads;
-    int device;    /* enum config_device */
-    int precision; /* enum config_precision */
+    int device;    /* enum config_device; -1: the configuration's */
+    int precision; /* enum config_precision; -1: the same */
     bool json;
 };
 
@@ -27,6 +27,8 @@ double bench_median(double *x, int64_t n);
 
 /* config_load, with a vocabulary and positions that a benchmark can do without. */
 MUST_USE status_t bench_load_config(struct config *c, const struct bench_options *o);
-/* The one device of a benchmark, and the type it computes in. */
+/* The one device of a benchmark, and the type it computes in: what the options say, else what the
+ * configuration says. */
 MUST_USE status_t bench_open_device(struct device **d, enum dtype *t,
-                                    const struct bench_options *o);
+                                    const struct bench_options *o,
+                                    const struct config *c);

@@ -358,7 +358,7 @@ static status_t report(struct kernels *k, const struct bench_options *o)
     for (int i = 0; st == STATUS_OK && i < N_OPERATIONS; i++) {
         const double s = seconds_of(k, &ops[i], o->steps, times);
         const double rate = (ops[i].flops > 0 ? ops[i].flops : ops[i].bytes) / s;
-        if (i == 0) copy = rate;
+        if (i == 0) copy = ops[i].bytes / times[0]; /* in order by now: the fastest */
         const double share = rate / (ops[i].flops > 0 ? peak_flops : copy);
         if (o->json)
             printf(", \"%s\": {\"seconds\": %.6g, \"%s\": %.6g, \"share\": %.4f}",
@@ -397,7 +397,7 @@ status_t bench_kernels(const struct bench_options *o)
     void *block = NULL;
     size_t bytes = 0;
     status_t st = bench_load_config(&c, o);
-    if (st == STATUS_OK) st = bench_open_device(&k.device, &k.t, o);
+    if (st == STATUS_OK) st = bench_open_device(&k.device, &k.t, o, &c);
     if (st == STATUS_OK) {
         const struct arch *m = &c.arch;
         k.arch = *m;

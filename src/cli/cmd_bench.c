@@ -20,18 +20,17 @@ static const char help[] =
     "kernels: time every operation at that model's shapes, as a share of what the device "
     "copies\n"
     "or multiplies at best.\n"
-    "CONFIG must give model.vocab_size; its device, precision, batch and data do not "
-    "count.\n\n"
+    "CONFIG must give model.vocab_size; its batch and data do not count.\n\n"
     "  --batch B          sequences (default 4)\n"
     "  --tokens T         tokens of each (default 512)\n"
     "  --steps N          steps or calls that are timed (default 5)\n"
     "  --threads N        default: OpenMP's\n"
-    "  --device NAME      auto, cpu or cuda (default auto)\n"
-    "  --precision NAME   auto, fp32, bf16 or fp16 (default auto)\n"
+    "  --device NAME      auto, cpu or cuda (default: CONFIG's)\n"
+    "  --precision NAME   auto, fp32, bf16 or fp16 (default: CONFIG's)\n"
     "  --set KEY=VALUE    override a key of the configuration\n"
     "  --json             one JSON object instead of a table\n";
 
-enum { MAX_OVERRIDES = 64 };
+enum { MAX_OVERRIDES = 64, NOT_GIVEN = -1 };
 
 static int ascending(const void *a, const void *b)
 {
@@ -59,14 +58,16 @@ status_t bench_load_config(struct config *c, const struct bench_options *o)
 }
 
 status_t bench_open_device(struct device **d, enum dtype *t,
-                           const struct bench_options *o)
+                           const struct bench_options *o, const struct config *c)
 {
     int count;
+    const int device = o->device == NOT_GIVEN ? c->device : o->device;
+    const int precision = o->precision == NOT_GIVEN ? c->precision : o->precision;
     const bool cuda =
-        o->device == CONFIG_DEVICE_CUDA ||
-        (o->device == CONFIG_DEVICE_AUTO && device_count("cuda", &count) == STATUS_OK);
+        device == CONFIG_DEVICE_CUDA ||
+        (device == CONFIG_DEVICE_AUTO && device_count("cuda", &count) == STATUS_OK);
     TRY(device_open(d, cuda ? "cuda" : "cpu", 0));
-    return place_precision(t, *d, (enum config_precision)o->precision);
+    return place_precision(t, *d, (enum config_precision)precision);
 }
 
 static status_t parse_precision(const char *text, int *precision)
@@ -125,6 +126,8 @@ int cmd_bench(int argc, char **argv)
                               .tokens = 512,
                               .steps = 5,
                               .threads = omp_get_max_threads(),
+                              .device = NOT_GIVEN,
+                              .precision = NOT_GIVEN,
                               .overrides = overrides};
     status_t st = STATUS_OK;
     opterr = 0;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/file.h"
+#include "parallel/comm/comm.h"
 
 static status_t settle_kv_heads(struct config *c)
 {
@@ -181,8 +182,30 @@ static status_t settle_schedule(struct config *c)
     return STATUS_OK;
 }
 
+/* What no machine can make true; what this one lacks is found when its device is opened. */
+static status_t check_device(const struct config *c)
+{
+    const bool cpu = c->device == CONFIG_DEVICE_CPU;
+    const bool bf16 = c->precision == CONFIG_PRECISION_BF16;
+    if (cpu && (bf16 || c->precision == CONFIG_PRECISION_FP16))
+        return config_refuse_key(c, "train.precision",
+                                 "%s with train.device cpu, which computes in fp32 "
+                                 "(valid: auto, fp32)",
+                                 bf16 ? "bf16" : "fp16");
+    if (cpu && c->comm == COMM_TRANSPORT_NCCL)
+        return config_refuse_key(c, "parallel.comm",
+                                 "nccl with train.device cpu (valid: auto, mpi)");
+    if (c->optim.rounding == NN_ROUND_STOCHASTIC &&
+        (cpu || (!bf16 && c->precision != CONFIG_PRECISION_AUTO)))
+        return config_refuse_key(c, "optim.rounding",
+                                 "stochastic without bf16 weights to round to (valid: "
+                                 "nearest, or train.precision bf16 on a GPU)");
+    return STATUS_OK;
+}
+
 status_t config_check(struct config *c)
 {
+    TRY(check_device(c));
     TRY(settle_model(c));
     TRY(settle_batch(c));
     TRY(settle_eval(c));

@@ -48,6 +48,13 @@ good launched 'data.train: "none.h5" does not exist' data.train=none.h5
 good launched 'data.validation: "." is a folder (valid: a file)' data.validation=.
 good launched 'data.tokenizer: "none.json" does not exist' data.tokenizer=none.json
 good launched 'checkpoint.resume: "none" is not a folder' checkpoint.resume=none
+refused alone 3 'train.precision: bf16 with train.device cpu' \
+    train good.yaml --device cpu --set train.precision=bf16
+refused launched 3 'parallel.comm: nccl with train.device cpu (valid: auto, mpi)' \
+    train good.yaml --set train.device=cpu --set parallel.comm=nccl
+refused alone 3 'optim.rounding: stochastic without bf16' \
+    config good.yaml --set train.precision=fp32 --set optim.rounding=stochastic
+refused alone 3 'train.device: "gpu" is not known' train good.yaml --device gpu
 mkdir world/hollow
 good launched 'checkpoint.resume: hollow holds no checkpoint' checkpoint.resume=hollow
 refused launched 6 'text.txt/run' train good.yaml --set train.run_dir=text.txt/run
