@@ -60,13 +60,10 @@ status_t bench_load_config(struct config *c, const struct bench_options *o)
 status_t bench_open_device(struct device **d, enum dtype *t,
                            const struct bench_options *o, const struct config *c)
 {
-    int count;
     const int device = o->device == NOT_GIVEN ? c->device : o->device;
     const int precision = o->precision == NOT_GIVEN ? c->precision : o->precision;
-    const bool cuda =
-        device == CONFIG_DEVICE_CUDA ||
-        (device == CONFIG_DEVICE_AUTO && device_count("cuda", &count) == STATUS_OK);
-    TRY(device_open(d, cuda ? "cuda" : "cpu", 0));
+    TRY(place_open_alone(d, (enum config_device)device, 0));
+    TRY(place_check_model(*d, &c->arch));
     return place_precision(t, *d, (enum config_precision)precision);
 }
 

@@ -29,14 +29,8 @@ static status_t open_checkpoint(struct inference *i, const char *path)
 /* A GPU in the precision that it trains in, or the CPU. */
 static status_t open_device(struct inference *i, const struct inference_options *o)
 {
-    int count = 0;
-    const status_t found =
-        o->device == CONFIG_DEVICE_CPU ? STATUS_DEVICE : device_count("cuda", &count);
-    if (o->device == CONFIG_DEVICE_CUDA) TRY(found);
-    if (found == STATUS_OK)
-        TRY(device_open(&i->device, "cuda", o->local_rank % count));
-    else
-        TRY(device_open(&i->device, "cpu", 0));
+    TRY(place_open_alone(&i->device, (enum config_device)o->device, o->local_rank));
+    TRY(place_check_model(i->device, &i->config.arch));
     return place_precision(&i->dtype, i->device, CONFIG_PRECISION_AUTO);
 }
 

@@ -88,6 +88,16 @@ status_t place_open(struct device **d, struct comm *world, enum config_device wa
     return comm_agree(world, device_open(d, "cpu", 0));
 }
 
+status_t place_open_alone(struct device **d, enum config_device wanted, int local_rank)
+{
+    int count = 0;
+    *d = NULL;
+    if (wanted == CONFIG_DEVICE_CPU) return device_open(d, "cpu", 0);
+    const status_t found = device_count("cuda", &count);
+    if (found == STATUS_OK) return device_open(d, "cuda", local_rank % count);
+    return wanted == CONFIG_DEVICE_CUDA ? found : device_open(d, "cpu", 0);
+}
+
 status_t place_precision(enum dtype *t, const struct device *d,
                          enum config_precision wanted)
 {
