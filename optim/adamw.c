@@ -34,15 +34,14 @@ static int param_at(const struct param_table *p, int64_t at)
 }
 
 /* First flat element behind the run of neighbours that `first` begins and that all decay or
- * all do not; *next is the parameter that begins there.  A gap goes with the parameter before
- * it: gradient, moments and weight are zero there, so any update leaves zero. */
+ * all do not.  A gap goes with the parameter before it: gradient, moments and weight are zero
+ * there, so any update leaves zero. */
 static int64_t run_end(const struct optim_options *o, const struct param_table *p,
-                       int first, int *next)
+                       int first)
 {
     const bool decays = optim_decays(o, p->params[first].kind);
     int i = first + 1;
     while (i < p->n_params && optim_decays(o, p->params[i].kind) == decays) i++;
-    *next = i;
     return i < p->n_params ? p->params[i].offset : p->n_elements;
 }
 
@@ -61,12 +60,33 @@ static struct nn_adamw_range part(const struct nn_adamw_range *r, int64_t first,
     return q;
 }
 
+/* Random bits of an element are numbered by its place in the whole model, so that all ranks that
+ * hold it round it alike.  Cut q where the numbers stop being consecutive. */
+static void number_bits(struct nn_adamw_range *q, const struct param_table *t)
+{
+    const int i = param_at(t, q->start);
+    const struct param *p = &t->params[i];
+    const int64_t local = q->start - p->offset;
+    const int64_t next = i + 1 < t->n_params ? t->params[i + 1].offset : t->n_elements;
+    int64_t end = next; /* of a gap, where any number serves */
+    if (local < p->n) {
+        const struct param_slice *s = p->slices;
+        const int64_t C = p->local[1];
+        while (local >= (s->local_row + s->rows) * C) s++;
+        end = p->offset + (s->local_row + s->rows) * C;
+        /* the columns of this rank come behind those of the ranks before it */
+        const int64_t shift = (s->row - s->local_row) * C + s->col * p->shape[0];
+        q->start = p->global_offset + shift + local;
+        end += q->start - local - p->offset;
+    }
+    if (q->n > end - q->start) q->n = end - q->start;
+}
+
 void optim_adamw(struct nn *nn, const struct optim_options *o,
                  const struct param_table *p, const struct nn_adamw_range *r, int64_t t,
                  double lr, double grad_scale)
 {
     CHECK(t >= 1 && r->start >= 0 && r->n >= 0 && r->n <= p->n_elements - r->start);
-    if (r->n == 0) return;
     struct nn_adamw step = {.lr = (float)lr,
                             .beta1 = (float)o->beta1,
                             .beta2 = (float)o->beta2,
@@ -74,11 +94,12 @@ void optim_adamw(struct nn *nn, const struct optim_options *o,
                             .c1 = (float)(1 - pow(o->beta1, (double)t)),
                             .c2 = (float)(1 - pow(o->beta2, (double)t)),
                             .grad_scale = (float)grad_scale};
-    int i = param_at(p, r->start);
     for (int64_t done = 0; done < r->n;) {
+        const int i = param_at(p, r->start + done);
         const bool decays = optim_decays(o, p->params[i].kind);
-        const int64_t end = run_end(o, p, i, &i) - r->start;
-        const struct nn_adamw_range q = part(r, done, (end < r->n ? end : r->n) - done);
+        const int64_t end = run_end(o, p, i) - r->start;
+        struct nn_adamw_range q = part(r, done, (end < r->n ? end : r->n) - done);
+        if (r->rounding == NN_ROUND_STOCHASTIC) number_bits(&q, p);
         step.weight_decay = decays ? (float)o->weight_decay : 0;
         nn_adamw_update(nn, &q, &step);
         done += q.n;

@@ -101,7 +101,7 @@ static void take(struct bench *b, struct arena *a)
 static status_t prepare(struct bench *b)
 {
     TRY(bench_load_config(&b->config, b->o));
-    TRY(param_table_init(&b->params, &b->config.arch));
+    TRY(param_table_init(&b->params, &b->config.arch, NULL, 0));
     TRY(bench_open_device(&b->device, &b->dtype, b->o, &b->config));
     struct model_options mo = memory_plan_model_options(&b->config, &b->params, b->dtype);
     mo.max_B = b->o->batch;

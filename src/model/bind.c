@@ -95,12 +95,9 @@ void block_bind(struct model *m, struct block *b, int64_t layer, void *params,
     const struct binding k = {
         .m = m, .prefix = n->prefix, .layer = layer, .params = params, .grads = grads};
     const int64_t up_rows = a->activation == ARCH_SWIGLU ? 2 * a->ffn : a->ffn;
-    const struct param *last;
-    char full[128], first[160];
+    char full[128];
     snprintf(full, sizeof full, n->prefix, (intmax_t)layer, n->norm1);
     b->norm1 = model_bind_norm(m, full, params, grads);
-    snprintf(first, sizeof first, "%s.weight", full); /* a block starts with its norm */
-    b->low = find(m, first)->offset;
     snprintf(full, sizeof full, n->prefix, (intmax_t)layer, n->norm2);
     b->norm2 = model_bind_norm(m, full, params, grads);
     b->qkv = bind_linear(&k, n->qkv_w, n->qkv_b,
@@ -108,8 +105,6 @@ void block_bind(struct model *m, struct block *b, int64_t layer, void *params,
     b->out = bind_linear(&k, n->out_w, n->out_b, a->hidden);
     b->up = bind_linear(&k, n->up_w, n->up_b, up_rows);
     b->down = bind_linear(&k, n->down_w, n->down_b, a->hidden);
-    snprintf(full, sizeof full, n->prefix, (intmax_t)layer,
-             n->down_b ? n->down_b : n->down_w); /* and ends with its last linear */
-    last = find(m, full);
-    b->high = last->offset + last->n;
+    b->low = m->params->unit[layer + 1];
+    b->high = m->params->unit[layer + 2];
 }

@@ -39,7 +39,7 @@ static status_t load_weights(struct inference *i, const struct inference_options
     const struct checkpoint_meta *meta = checkpoint_meta(i->checkpoint);
     TRY(config_parse(&i->config, checkpoint_path(i->checkpoint), meta->config,
                      strlen(meta->config), NULL, 0));
-    TRY(param_table_init(&i->params, &i->config.arch));
+    TRY(param_table_init(&i->params, &i->config.arch, NULL, 0));
     TRY(checkpoint_match(i->checkpoint, &i->params));
     TRY(open_device(i, o));
     i->weight_bytes = (size_t)i->params.n_elements * dtype_bytes(i->dtype);

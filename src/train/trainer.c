@@ -111,7 +111,7 @@ static status_t allocate(struct trainer *t)
 
 static status_t plan(struct trainer *t)
 {
-    TRY(param_table_init(&t->params, &t->config->arch));
+    TRY(param_table_init(&t->params, &t->config->arch, NULL, 0));
     const struct memory_plan_options o = {.config = t->config,
                                           .params = &t->params,
                                           .device = t->device,

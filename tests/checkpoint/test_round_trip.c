@@ -199,11 +199,13 @@ TEST(other_models_are_told_what_differs)
     const struct param_table wider = {other, 6, t.n_elements, t.n_real};
     ASSERT_REFUSED(checkpoint_match(c, &wider), STATUS_CHECKPOINT,
                    "lacks parameter more");
-    const struct param_table fewer = {other, 4, t.n_elements, t.n_real};
+    const struct param_table fewer = {
+        .params = other, .n_params = 4, .n_elements = t.n_elements, .n_real = t.n_real};
     ASSERT_REFUSED(checkpoint_match(c, &fewer), STATUS_CHECKPOINT,
                    "holds parameter head");
     other[2].shape[0] = 13;
-    const struct param_table same = {other, 5, t.n_elements, t.n_real};
+    const struct param_table same = {
+        .params = other, .n_params = 5, .n_elements = t.n_elements, .n_real = t.n_real};
     ASSERT_REFUSED(checkpoint_match(c, &same), STATUS_CHECKPOINT,
                    "layers.0.q.weight is [12, 12] here and [13, 12]");
     checkpoint_close(&c);
