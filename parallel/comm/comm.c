@@ -163,12 +163,24 @@ void comm_slice(int64_t n, int size, int rank, int64_t *first, int64_t *count)
     *count = whole + (rank < rest ? 1 : 0);
 }
 
+void comm_job_slice(const struct comm_job *job, int size, int rank, int64_t *first,
+                    int64_t *count)
+{
+    if (job->unit == 0) { /* no rows, or rows without columns */
+        *first = *count = 0;
+        return;
+    }
+    comm_slice(job->n / job->unit, size, rank, first, count);
+    *first *= job->unit;
+    *count *= job->unit;
+}
+
 /* The others' slices, own slice to all others, or both; what a root sends to all. */
 static uint64_t bytes_to_send(const struct comm *c, const struct comm_job *job)
 {
     const uint64_t others = (uint64_t)(c->size - 1);
     int64_t first, own;
-    comm_slice(job->n, c->size, c->rank, &first, &own);
+    comm_job_slice(job, c->size, c->rank, &first, &own);
     uint64_t elements = 0, bytes = 0;
     if (job->kind == COMM_KIND_REDUCE_SCATTER || job->kind == COMM_KIND_ALL_REDUCE)
         elements += (uint64_t)(job->n - own);
@@ -260,18 +272,30 @@ static void start(struct comm_request *r, const struct comm_job *job)
     const double begun = clock_seconds();
     r->job = *job;
     r->busy = true;
+    r->begun = begun;
     c->stats.bytes_sent += bytes_to_send(c, job);
     c->ops->begin(r);
     c->stats.seconds += clock_seconds() - begun;
 }
 
+void comm_start_rows(struct comm_request *r, enum comm_op op, void *x, enum dtype t,
+                     int64_t rows, int64_t cols, int tag)
+{
+    const int64_t n = rows * cols;
+    CHECK(rows >= 0 && cols >= 0 && has_room(r, n * (int64_t)dtype_bytes(t)));
+    CHECK(t <= DTYPE_F16 || op == COMM_ALL_GATHER);
+    start(r, &(struct comm_job){.kind = (enum comm_kind)op,
+                                .x = x,
+                                .t = t,
+                                .n = n,
+                                .unit = cols,
+                                .tag = tag});
+}
+
 void comm_start_op(struct comm_request *r, enum comm_op op, void *x, enum dtype t,
                    int64_t n, int tag)
 {
-    CHECK(n >= 0 && has_room(r, n * (int64_t)dtype_bytes(t)));
-    CHECK(t == DTYPE_F32 || op == COMM_ALL_GATHER);
-    start(r, &(struct comm_job){
-                 .kind = (enum comm_kind)op, .x = x, .t = t, .n = n, .tag = tag});
+    comm_start_rows(r, op, x, t, n, 1, tag);
 }
 
 void comm_start_broadcast(struct comm_request *r, void *x, enum dtype t, int64_t n,
@@ -283,6 +307,7 @@ void comm_start_broadcast(struct comm_request *r, void *x, enum dtype t, int64_t
                                 .x = x,
                                 .t = t,
                                 .n = n,
+                                .unit = 1,
                                 .root = root,
                                 .tag = tag});
 }
@@ -291,8 +316,11 @@ void comm_start_messages(struct comm_request *r, const struct comm_message *mess
                          int n_messages, int tag)
 {
     CHECK(n_messages >= 0 && n_messages <= COMM_MAX_MESSAGES);
-    struct comm_job job = {
-        .kind = COMM_KIND_MESSAGES, .t = DTYPE_F32, .n_messages = n_messages, .tag = tag};
+    struct comm_job job = {.kind = COMM_KIND_MESSAGES,
+                           .t = DTYPE_F32,
+                           .unit = 1,
+                           .n_messages = n_messages,
+                           .tag = tag};
     int64_t bytes = 0;
     for (int i = 0; i < n_messages; i++) {
         const struct comm_message *m = &messages[i];
@@ -308,9 +336,13 @@ void comm_start_messages(struct comm_request *r, const struct comm_message *mess
 static bool advance(struct comm_request *r, bool wait)
 {
     if (!r->busy) return true;
-    const double begun = clock_seconds();
+    struct comm_stats *stats = &r->c->stats;
+    const double before = clock_seconds();
     if (r->c->ops->advance(r, wait)) r->busy = false;
-    r->c->stats.seconds += clock_seconds() - begun;
+    const double now = clock_seconds();
+    stats->seconds += now - before;
+    if (wait) stats->wait_seconds += now - before;
+    if (!r->busy) stats->busy_seconds += now - r->begun;
     return !r->busy;
 }
 

@@ -2,8 +2,8 @@
  *
  * A comm owns its communicator, never the buffers it is given.  All its ranks make the same
  * calls in the same order.  Sizes are elements, never bytes.  Sums are made in a fixed order
- * (without NCCL that of the ranks), whatever arrives first, so that a result is the same bitwise
- * every time.  Functions that return void are of the step regime: a failure ends all ranks, and so
+ * (without NCCL that of the ranks, in fp32, rounded once), whatever arrives first, so that a result
+ * is the same bitwise every time.  Functions that return void are of the step regime: a failure ends all ranks, and so
  * does a wait past comm_set_timeout. */
 #pragma once
 
@@ -27,10 +27,15 @@ void comm_finish(struct comm **world);
 /* Name and version of the MPI library, one line.  Needs no comm. */
 void comm_describe_mpi(char *text, size_t bytes);
 
-/* The comm of this rank's line along `axis`.  Collective on world.  STATUS_COMM, STATUS_NOMEM;
- * agreed. */
+/* The comm of the ranks that differ from this one only along `axes`, in the order of the world.
+ * Collective on world.  STATUS_COMM, STATUS_NOMEM; agreed. */
 MUST_USE status_t comm_create(struct comm **c, struct comm *world, const struct mesh *m,
-                              enum mesh_axis axis);
+                              mesh_axes axes);
+/* The same, but large vectors travel over MPI also where the world uses NCCL: its messages go in
+ * the order in which they are queued, so that two ranks whose schedules cross would wait for each
+ * other for ever. */
+MUST_USE status_t comm_create_host(struct comm **c, struct comm *world,
+                                   const struct mesh *m, mesh_axes axes);
 void comm_destroy(struct comm **c); /* NULL-safe; nulls */
 
 int comm_rank(const struct comm *c);
@@ -109,12 +114,14 @@ int comm_in_flight(const struct comm *c);
 /* Do operations go on only while the host is inside calls of comm?  Then comm_test, often. */
 bool comm_needs_host(const struct comm *c);
 
-/* Begin `op` on x[n] of type t (DTYPE_F32, for COMM_ALL_GATHER any) in the memory of the comm's
- * device, behind all that is in the device's compute queue now.  x is untouchable until the
+/* Begin `op` on x[n] of type t in the memory of the comm's device, behind all that is in the device's compute queue now.  x is untouchable until the
  * request is done.  `tag` tells apart the operations that are in flight together: the same on all
  * ranks, 0 <= tag < 2^20. */
 void comm_start_op(struct comm_request *r, enum comm_op op, void *x, enum dtype t,
                    int64_t n, int tag);
+/* The same on x[rows, cols], whose slices are whole rows: comm_slice(rows, size, rank). */
+void comm_start_rows(struct comm_request *r, enum comm_op op, void *x, enum dtype t,
+                     int64_t rows, int64_t cols, int tag);
 /* Move things on without waiting; true when done (also when nothing was begun). */
 bool comm_test(struct comm_request *r);
 /* Work put into the compute queue from now on finds the result.  The host waits only where the
@@ -142,5 +149,8 @@ void comm_start_messages(struct comm_request *r, const struct comm_message *mess
 struct comm_stats {
     uint64_t bytes_sent; /* payload of the operations above, this rank */
     double seconds;      /* spent inside calls of this comm */
+    double wait_seconds; /* of them in comm_wait */
+    double
+        busy_seconds; /* from the start of each operation until it was seen to be done */
 };
 struct comm_stats comm_stats(const struct comm *c);

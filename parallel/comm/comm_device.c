@@ -234,11 +234,15 @@ status_t comm_use_device(struct comm *world, struct device *dev, enum comm_trans
     return st;
 }
 
-status_t comm_join_device(struct comm *c, int colour)
+status_t comm_join_device(struct comm *c, int colour, bool over_library)
 {
     struct comm *world = c->world;
     c->device = world->device;
     c->ops = world->ops;
+    if (!over_library && c->ops == &comm_queued_ops) {
+        c->ops = &comm_staged_ops;
+        return STATUS_OK;
+    }
     /* lines that are as long as the world are the world's, those of one rank need none; an axis is
      * as long everywhere, so all ranks agree */
     if (world->ops != &comm_queued_ops || c->size == 1 || c->size == world->size)

@@ -122,7 +122,7 @@ struct leg {
 static char *piece_of(const struct comm_exchange *e, int rank, int64_t round, int *count)
 {
     int64_t first, length;
-    comm_slice(e->job.n, e->c->size, rank, &first, &length);
+    comm_job_slice(&e->job, e->c->size, rank, &first, &length);
     const int64_t start = round * e->piece;
     const int64_t left = start < length ? length - start : 0;
     *count = (int)min_i64(left, e->piece);
@@ -130,11 +130,12 @@ static char *piece_of(const struct comm_exchange *e, int rank, int64_t round, in
     return x + (size_t)(first + (*count ? start : 0)) * dtype_bytes(e->job.t);
 }
 
-/* Where the piece of the rank `distance` before us lies in staging. */
-static float *staged(const struct comm_exchange *e, int64_t round, int distance)
+/* Where the piece of the rank `distance` before us lies in staging, whatever its type. */
+static char *staged(const struct comm_exchange *e, int64_t round, int distance)
 {
     const int64_t slot = round % e->window;
-    return e->staging + (slot * (e->c->size - 1) + distance - 1) * e->staged_piece;
+    return (char *)(e->staging +
+                    (slot * (e->c->size - 1) + distance - 1) * e->staged_piece);
 }
 
 static struct leg message_leg(const struct comm_exchange *e, int64_t round, int k)
@@ -167,7 +168,7 @@ static struct leg leg_of(const struct comm_exchange *e, int64_t round, int k)
     switch (e->phase) {
     case PHASE_REDUCE:
         leg.p = piece_of(e, receiver, round, &count);
-        if (!leg.send) leg.p = (char *)staged(e, round, distance);
+        if (!leg.send) leg.p = staged(e, round, distance);
         break;
     case PHASE_SCATTER:
         if (sender == e->job.root) leg.p = piece_of(e, receiver, round, &count);
@@ -204,20 +205,28 @@ static void post(struct comm_exchange *e, int64_t round)
 static void add(struct comm_exchange *e, int64_t round)
 {
     const struct comm *c = e->c;
+    const enum dtype t = e->job.t;
     int count;
-    float *own = (float *)(void *)piece_of(e, c->rank, round, &count);
-    float sum[ADD_BLOCK];
+    char *own = piece_of(e, c->rank, round, &count);
+    float sum[ADD_BLOCK], converted[ADD_BLOCK];
     for (int start = 0; start < count; start += ADD_BLOCK) {
         const int n = count - start < ADD_BLOCK ? count - start : ADD_BLOCK;
+        const size_t skip = (size_t)start * dtype_bytes(t);
         for (int rank = 0; rank < c->size; rank++) {
             const int distance = (c->rank - rank + c->size) % c->size;
-            const float *part = (distance ? staged(e, round, distance) : own) + start;
-            if (rank == 0)
-                memcpy(sum, part, (size_t)n * sizeof *sum);
-            else
-                for (int i = 0; i < n; i++) sum[i] += part[i];
+            const void *part = (distance ? staged(e, round, distance) : own) + skip;
+            const float *x = part;
+            if (rank == 0) {
+                dtype_convert(sum, DTYPE_F32, part, t, n);
+                continue;
+            }
+            if (t != DTYPE_F32) {
+                dtype_convert(converted, DTYPE_F32, part, t, n);
+                x = converted;
+            }
+            for (int i = 0; i < n; i++) sum[i] += x[i];
         }
-        memcpy(own + start, sum, (size_t)n * sizeof *sum);
+        dtype_convert(own + skip, t, sum, DTYPE_F32, n);
     }
 }
 
@@ -236,7 +245,8 @@ static int64_t longest_message_bytes(const struct comm_job *job)
 
 static void enter(struct comm_exchange *e, enum phase phase)
 {
-    int64_t longest = longest_slice(e->c, e->job.n);
+    int64_t first, longest; /* the first slice is never shorter than another */
+    comm_job_slice(&e->job, e->c->size, 0, &first, &longest);
     e->phase = phase;
     e->piece = COMM_MESSAGE_BYTES / (int64_t)dtype_bytes(e->job.t);
     if (phase == PHASE_REDUCE) e->piece = e->staged_piece;

@@ -27,11 +27,16 @@ struct comm_job {
     void *x; /* [n] of type t; not for messages */
     enum dtype t;
     int64_t n;
+    int64_t unit; /* elements that no cut into slices separates; divides n */
     int root;
     struct comm_message messages[COMM_MAX_MESSAGES];
     int n_messages;
     int tag;
 };
+
+/* Rank's slice of the vector, in elements. */
+void comm_job_slice(const struct comm_job *job, int size, int rank, int64_t *first,
+                    int64_t *count);
 
 const char *comm_kind_name(enum comm_kind kind);
 int64_t
@@ -72,7 +77,7 @@ struct comm_request {
     bool busy;
     void *state;               /* the transport's */
     struct comm_request *next; /* in requests of the world */
-    double begun;              /* seconds; of a request in the device's queue */
+    double begun;              /* seconds; of the operation */
 };
 
 /* A transport of large vectors.  All but name and in_flight is never called on a comm of one
@@ -119,9 +124,9 @@ struct comm_library {
     status_t (*progress)(void *line, bool *ready);
 };
 
-/* Give c, made of a world that uses a device, the same transport; `colour` is that of its line.
- * Collective on the world; agreed. */
-MUST_USE status_t comm_join_device(struct comm *c, int colour);
+/* Give c, made of a world that uses a device, the same transport, or without over_library the one
+ * over MPI; `colour` is that of its line.  Collective on the world; agreed. */
+MUST_USE status_t comm_join_device(struct comm *c, int colour, bool over_library);
 void comm_close_line(struct comm *c);
 
 /* The library's communicator of c. */

@@ -111,18 +111,16 @@ void comm_finish(struct comm **world)
     if (ours) MPI_Finalize();
 }
 
-status_t comm_create(struct comm **c, struct comm *world, const struct mesh *m,
-                     enum mesh_axis axis)
+/* over_library: like the world, if that uses one. */
+static status_t split(struct comm **c, struct comm *world, const struct mesh *m,
+                      mesh_axes axes, bool over_library)
 {
     CHECK(m->world_size == world->size && m->world_rank == world->rank);
     *c = NULL;
-    int origin[MESH_AXES]; /* of this rank's line: the colour its ranks share */
-    memcpy(origin, m->coord, sizeof origin);
-    origin[axis] = 0;
+    const int colour = mesh_group(m, axes);
     MPI_Comm line = MPI_COMM_NULL;
-    status_t st = setup(
-        MPI_Comm_split(world->mpi->line, mesh_rank_at(m, origin), m->coord[axis], &line),
-        "Comm_split");
+    status_t st = setup(MPI_Comm_split(world->mpi->line, colour, m->world_rank, &line),
+                        "Comm_split");
     if (st == STATUS_OK) {
         st = wrap(c, line);
         if (st != STATUS_OK) MPI_Comm_free(&line);
@@ -131,10 +129,22 @@ status_t comm_create(struct comm **c, struct comm *world, const struct mesh *m,
     if (st == STATUS_OK) {
         (*c)->world = world;
         (*c)->timeout_seconds = world->timeout_seconds;
-        st = comm_join_device(*c, mesh_rank_at(m, origin));
+        st = comm_join_device(*c, colour, over_library);
     }
     if (st != STATUS_OK) comm_destroy(c);
     return st;
+}
+
+status_t comm_create(struct comm **c, struct comm *world, const struct mesh *m,
+                     mesh_axes axes)
+{
+    return split(c, world, m, axes, true);
+}
+
+status_t comm_create_host(struct comm **c, struct comm *world, const struct mesh *m,
+                          mesh_axes axes)
+{
+    return split(c, world, m, axes, false);
 }
 
 void comm_destroy(struct comm **c)

@@ -5,7 +5,7 @@
  * still works in a thread of its own, and progress says when what was begun is in the stream.
  *
  * A vector whose slices are of one length is reduced, scattered and gathered in place.  Other
- * lengths (dp has none) go slice by slice, one reduction or broadcast a rank, as one group. */
+ * lengths go slice by slice, one reduction or broadcast a rank, as one group. */
 #include <dlfcn.h>
 #include <nccl.h>
 #include <stdio.h>
@@ -263,7 +263,7 @@ static ncclResult_t slice_by_slice(const struct nccl_line *line,
     ncclResult_t r = ncclSuccess;
     for (int rank = 0; rank < line->size && accepted(r); rank++) {
         int64_t first, count;
-        comm_slice(job->n, line->size, rank, &first, &count);
+        comm_job_slice(job, line->size, rank, &first, &count);
         char *slice = (char *)job->x + (size_t)first * dtype_bytes(job->t);
         if (count == 0) continue;
         if (job->kind == COMM_KIND_ALL_GATHER)
@@ -279,7 +279,7 @@ static ncclResult_t slice_by_slice(const struct nccl_line *line,
 static ncclResult_t in_slices(const struct nccl_line *line, const struct comm_job *job)
 {
     const ncclDataType_t t = type_of(job->t);
-    if (job->n % line->size != 0) return slice_by_slice(line, job);
+    if (job->n % (job->unit * line->size) != 0) return slice_by_slice(line, job);
     const size_t count = (size_t)(job->n / line->size);
     char *x = job->x, *own = x + (size_t)line->rank * count * dtype_bytes(job->t);
     return job->kind == COMM_KIND_ALL_GATHER

@@ -73,7 +73,7 @@ static struct spans spans_out(const struct comm_request *r)
     const struct comm_job *job = &r->job;
     struct spans s = {0};
     int64_t first, count;
-    comm_slice(job->n, r->c->size, r->c->rank, &first, &count);
+    comm_job_slice(job, r->c->size, r->c->rank, &first, &count);
     if (job->kind == COMM_KIND_MESSAGES)
         add_messages(&s, r, true);
     else if (job->kind == COMM_KIND_ALL_GATHER)
@@ -89,7 +89,7 @@ static struct spans spans_in(const struct comm_request *r)
     const struct comm_job *job = &r->job;
     struct spans s = {0};
     int64_t first, count;
-    comm_slice(job->n, r->c->size, r->c->rank, &first, &count);
+    comm_job_slice(job, r->c->size, r->c->rank, &first, &count);
     if (job->kind == COMM_KIND_MESSAGES) {
         add_messages(&s, r, false);
     } else if (job->kind == COMM_KIND_REDUCE_SCATTER) {

@@ -26,21 +26,19 @@ struct dp {
     int64_t high;                 /* as last said by dp_gather_ready */
 };
 
-status_t dp_create(struct dp **dp, struct comm *c, int64_t n_elements,
-                   int64_t bucket_elements, enum comm_op op, struct arena *arena)
+status_t dp_create(struct dp **dp, struct comm *c, struct dp_buckets buckets,
+                   enum comm_op op, struct arena *arena)
 {
-    const int size = comm_size(c);
     CHECK(op == COMM_REDUCE_SCATTER || op == COMM_ALL_REDUCE);
-    CHECK(n_elements == dp_padded_elements(n_elements, size));
-    CHECK(bucket_elements > 0);
+    CHECK(buckets.n_elements == dp_padded_elements(buckets.n_elements, comm_size(c)));
+    CHECK(buckets.bucket_elements ==
+          dp_padded_elements(buckets.bucket_elements, comm_size(c)));
     *dp = NULL;
     struct dp *made = calloc(1, sizeof *made);
     if (!made) return status_set(STATUS_NOMEM, "no memory for gradient buckets");
     made->comm = c;
     made->op = op;
-    if (bucket_elements > n_elements) bucket_elements = n_elements > 0 ? n_elements : 1;
-    made->buckets =
-        dp_buckets_make(n_elements, dp_padded_elements(bucket_elements, size));
+    made->buckets = buckets;
     made->n_requests = comm_in_flight(c);
     if (made->n_requests > made->buckets.n_buckets)
         made->n_requests = (int)made->buckets.n_buckets;
@@ -181,7 +179,7 @@ void dp_gather_need(struct dp *dp, int64_t low, int64_t high)
     if (!p->x || low >= high) return;
     CHECK(low >= 0 && high <= dp->buckets.n_elements);
     /* bucket 0 is the last of this pass and ends with the buffer */
-    const int64_t last = (dp->buckets.n_elements - high) / dp->buckets.bucket_elements;
+    const int64_t last = dp_bucket_of(&dp->buckets, high - 1);
     const int64_t n = dp->buckets.n_buckets - last;
     CHECK(n <= p->n_final); /* nobody said that it is ready */
     wait_buckets(dp, p, n);

@@ -1,7 +1,8 @@
 /* dp - gradients of data-parallel ranks, summed bucket by bucket while backward goes on.
  *
- * The flat buffer is cut into buckets of equal length from its end to its start, the order in
- * which backward finishes gradients; the last bucket may be shorter.  Every bucket is cut into
+ * The flat buffer is cut into buckets from its end to its start, the order in which backward
+ * finishes gradients: of equal length, but for the last, or at given places.  Every bucket is cut
+ * into
  * one slice a rank (comm_slice), and a rank owns its slice of each: those are the elements it
  * sums under COMM_REDUCE_SCATTER (ZeRO stage 1), and the ones it answers for in the gradient
  * norm and in checkpoints under either operation.
@@ -26,14 +27,22 @@
 /* ---- the cut: pure ----------------------------------------------------------------------- */
 
 struct dp_buckets {
-    int64_t n_elements, bucket_elements;
+    int64_t n_elements, bucket_elements; /* of the longest bucket */
     int64_t n_buckets;
+    const int64_t *bounds; /* [n_buckets + 1], ascending; NULL: equal lengths */
 };
 
 /* n_elements >= 0, bucket_elements > 0. */
 struct dp_buckets dp_buckets_make(int64_t n_elements, int64_t bucket_elements);
+/* The same as dp_create wants them: no longer than the buffer, which is padded, and padded. */
+struct dp_buckets dp_buckets_padded(int64_t n_elements, int64_t bucket_elements,
+                                    int size);
+/* Buckets between bounds[0] == 0 and bounds[n]; bounds is borrowed. */
+struct dp_buckets dp_buckets_between(const int64_t *bounds, int64_t n);
 /* Bucket k covers [*start, *end); bucket 0 ends with the buffer. */
 void dp_bucket(const struct dp_buckets *b, int64_t k, int64_t *start, int64_t *end);
+/* The bucket that element x is in. */
+int64_t dp_bucket_of(const struct dp_buckets *b, int64_t x);
 /* How many buckets, counted from the first, lie wholly at and behind `low`. */
 int64_t dp_buckets_behind(const struct dp_buckets *b, int64_t low);
 
@@ -45,13 +54,11 @@ int64_t dp_padded_elements(int64_t n, int size);
 
 struct dp;
 
-/* For flat buffers of n_elements (padded as above) on the ranks of c, which is borrowed.
- * bucket_elements is rounded up as n_elements is.  op: COMM_REDUCE_SCATTER or
- * COMM_ALL_REDUCE.  Staging comes from `arena`; while that measures, *dp knows the ranges but
+/* For flat buffers of buckets.n_elements on the ranks of c, which is borrowed, as bucket_elements
+ * and bounds are; all of them padded as above.  op: COMM_REDUCE_SCATTER or COMM_ALL_REDUCE.  Staging comes from `arena`; while that measures, *dp knows the ranges but
  * cannot communicate.  Caller owns *dp.  STATUS_NOMEM.  Local. */
-MUST_USE status_t dp_create(struct dp **dp, struct comm *c, int64_t n_elements,
-                            int64_t bucket_elements, enum comm_op op,
-                            struct arena *arena);
+MUST_USE status_t dp_create(struct dp **dp, struct comm *c, struct dp_buckets buckets,
+                            enum comm_op op, struct arena *arena);
 void dp_destroy(struct dp **dp); /* NULL-safe; nulls */
 
 /* dp lends itself grads[n_elements] until dp_finish: elements at and behind the last

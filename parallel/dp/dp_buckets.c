@@ -18,18 +18,61 @@ struct dp_buckets dp_buckets_make(int64_t n_elements, int64_t bucket_elements)
                                .n_buckets = whole + (rest > 0)};
 }
 
+struct dp_buckets dp_buckets_padded(int64_t n_elements, int64_t bucket_elements, int size)
+{
+    CHECK(n_elements == dp_padded_elements(n_elements, size) && bucket_elements > 0);
+    if (bucket_elements > n_elements) bucket_elements = n_elements > 0 ? n_elements : 1;
+    return dp_buckets_make(n_elements, dp_padded_elements(bucket_elements, size));
+}
+
+struct dp_buckets dp_buckets_between(const int64_t *bounds, int64_t n)
+{
+    struct dp_buckets b = {.n_elements = bounds[n], .n_buckets = n, .bounds = bounds};
+    CHECK(bounds[0] == 0);
+    for (int64_t i = 0; i < n; i++) {
+        CHECK(bounds[i] <= bounds[i + 1]);
+        if (bounds[i + 1] - bounds[i] > b.bucket_elements)
+            b.bucket_elements = bounds[i + 1] - bounds[i];
+    }
+    return b;
+}
+
 void dp_bucket(const struct dp_buckets *b, int64_t k, int64_t *start, int64_t *end)
 {
     CHECK(k >= 0 && k < b->n_buckets);
+    if (b->bounds) {
+        *start = b->bounds[b->n_buckets - 1 - k];
+        *end = b->bounds[b->n_buckets - k];
+        return;
+    }
     *end = b->n_elements - k * b->bucket_elements;
     *start = *end - min_i64(*end, b->bucket_elements);
+}
+
+int64_t dp_bucket_of(const struct dp_buckets *b, int64_t x)
+{
+    CHECK(x >= 0 && x < b->n_elements);
+    if (!b->bounds) return (b->n_elements - 1 - x) / b->bucket_elements;
+    int64_t low = 0, high = b->n_buckets; /* bounds[low] <= x < bounds[high] */
+    while (high - low > 1) {
+        const int64_t middle = low + (high - low) / 2;
+        if (b->bounds[middle] <= x)
+            low = middle;
+        else
+            high = middle;
+    }
+    return b->n_buckets - 1 - low;
 }
 
 int64_t dp_buckets_behind(const struct dp_buckets *b, int64_t low)
 {
     CHECK(low >= 0);
     if (low == 0) return b->n_buckets; /* the last bucket may be short */
-    return low < b->n_elements ? (b->n_elements - low) / b->bucket_elements : 0;
+    if (low >= b->n_elements) return 0;
+    const int64_t k = dp_bucket_of(b, low);
+    int64_t start, end;
+    dp_bucket(b, k, &start, &end);
+    return start == low ? k + 1 : k;
 }
 
 int64_t dp_padded_elements(int64_t n, int size)

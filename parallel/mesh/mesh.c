@@ -32,13 +32,26 @@ status_t mesh_init(struct mesh *m, int world_rank, int world_size,
                           sizes[MESH_TP], sizes[MESH_CP], sizes[MESH_DP], sizes[MESH_PP],
                           world_size);
     *m = (struct mesh){.world_rank = world_rank, .world_size = world_size};
-    int rest = world_rank;
-    for (int axis = 0; axis < MESH_AXES; axis++) {
-        m->size[axis] = sizes[axis];
-        m->coord[axis] = rest % sizes[axis];
-        rest /= sizes[axis];
-    }
+    for (int axis = 0; axis < MESH_AXES; axis++) m->size[axis] = sizes[axis];
+    mesh_coord_of(m, world_rank, m->coord);
     return STATUS_OK;
+}
+
+void mesh_coord_of(const struct mesh *m, int rank, int coord[MESH_AXES])
+{
+    CHECK(rank >= 0 && rank < m->world_size);
+    for (int axis = 0; axis < MESH_AXES; axis++) {
+        coord[axis] = rank % m->size[axis];
+        rank /= m->size[axis];
+    }
+}
+
+int mesh_group(const struct mesh *m, mesh_axes axes)
+{
+    int coord[MESH_AXES];
+    for (int axis = 0; axis < MESH_AXES; axis++)
+        coord[axis] = axes & MESH_BIT(axis) ? 0 : m->coord[axis];
+    return mesh_rank_at(m, coord);
 }
 
 int mesh_rank_at(const struct mesh *m, const int coord[MESH_AXES])

@@ -13,7 +13,7 @@ struct zero {
 
 enum comm_op zero_reduction(int stage)
 {
-    CHECK(stage == 0 || stage == 1);
+    CHECK(stage >= 0 && stage <= 2);
     return stage == 0 ? COMM_ALL_REDUCE : COMM_REDUCE_SCATTER;
 }
 

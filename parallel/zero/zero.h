@@ -3,6 +3,7 @@
  * Stage 0: every rank updates every element; moments are as long as the parameters.
  * Stage 1: a rank updates only what it owns (dp_owned) and has moments for that alone, range
  * after range without gaps: 8 bytes an element over all ranks together.
+ * Stage 2: the same; it is gradients that differ (parallel/dp/units.h).
  * While weights are fp32 they are their own master copy, so `master` points into them; otherwise
  * there are fp32 masters of what this rank updates, 4 bytes an element more.
  *
@@ -24,7 +25,7 @@ struct zero_range {
     float *master, *exp_avg, *exp_avg_sq; /* [count]; NULL while the arena measured */
 };
 
-/* How gradients are reduced for `stage` (0 or 1), to be given to dp_create. */
+/* How gradients are reduced for `stage` (0, 1, 2), to be given to dp_create. */
 enum comm_op zero_reduction(int stage);
 
 /* State for params[dp_n_elements] of type t in the memory of `dev`, which are borrowed for the

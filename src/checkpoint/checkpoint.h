@@ -34,7 +34,7 @@
 #include "model/param.h"
 #include "parallel/comm/comm.h"
 
-/* Elements [start, start + count) of the flat parameter buffer, and where they are in memory.
+/* Elements [start, start + count) of a rank's flat parameter buffer, and where they are in memory.
  * A NULL pointer is allowed only for reading: that part is not wanted. */
 struct checkpoint_range {
     int64_t start, count;
@@ -60,12 +60,15 @@ struct checkpoint_meta {
 };
 void checkpoint_meta_release(struct checkpoint_meta *m);
 
-/* Save `ranges` (this rank's; over all ranks they cover every parameter element exactly once,
- * which is checked; each rank's are disjoint) as RUN/step-XXXXXXXX.  Collective on world; the
+/* Save `ranges`, flat elements of `local`, as RUN/step-XXXXXXXX.  `whole` is the table of the model,
+ * `local` that of what this rank holds of it.  What a rank's slices do not own is left out; over
+ * all ranks the rest covers every element of the model exactly once, which is checked; each rank's
+ * ranges are disjoint.  Collective on world; the
  * status is agreed.  On failure what was there before is untouched, also when it is the same
  * step, and unfinished files are removed. */
 MUST_USE status_t checkpoint_save(const char *run_dir, struct comm *world,
-                                  const struct param_table *params,
+                                  const struct param_table *whole,
+                                  const struct param_table *local,
                                   const struct checkpoint_range *ranges, int n_ranges,
                                   const struct checkpoint_meta *meta);
 
@@ -91,11 +94,12 @@ int64_t checkpoint_bytes(const struct checkpoint *c); /* on disk */
 MUST_USE status_t checkpoint_match(const struct checkpoint *c,
                                    const struct param_table *params);
 
-/* Fill `ranges` (disjoint, in any order) from the shards, each needed piece read once and
- * checked against its hash.  Gaps of the flat buffer are set to zero.  Local: every rank reads what it needs.
+/* Fill `ranges`, flat elements of `local`, owned or not (disjoint, in any order), from the shards,
+ * each needed piece read once and checked against its hash; the checkpoint must be one of `whole`.  Gaps of the flat buffer are set to zero.  Local: every rank reads what it needs.
  * STATUS_CHECKPOINT names shard, parameter and what is wrong. */
 MUST_USE status_t checkpoint_read(const struct checkpoint *c,
-                                  const struct param_table *params,
+                                  const struct param_table *whole,
+                                  const struct param_table *local,
                                   const struct checkpoint_range *ranges, int n_ranges);
 
 /* Check every byte of every file.  Local. */

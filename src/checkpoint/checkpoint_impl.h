@@ -66,8 +66,9 @@ static inline int64_t ckpt_elements(const struct ckpt_piece *p)
     return p->rows * p->cols;
 }
 
-/* Cut ranges of the flat buffer into pieces: at most three of a parameter and range, none for
- * gaps, laid out in `shard` one behind the other.  xxh3 is left 0.  Caller frees *parts.
+/* Cut ranges of the flat buffer of `params`, the table of one rank, into pieces of the global
+ * tensors: at most three of a slice and range, none for gaps and for what other ranks answer for,
+ * laid out in `shard` one behind the other.  xxh3 is left 0.  Caller frees *parts.
  * STATUS_INTERNAL if a range leaves the buffer, STATUS_NOMEM. */
 MUST_USE status_t ckpt_cut(const struct param_table *params,
                            const struct checkpoint_range *ranges, int n_ranges,

@@ -13,28 +13,48 @@ struct cutter {
     int64_t n, shard, offset;
 };
 
-/* Elements [from, to) of parameter i; `skip` is where `from` lies in the range. */
-static void cut_param(struct cutter *c, const struct param *p, int64_t i, int64_t from,
-                      int64_t to, const struct checkpoint_range *r, int64_t skip)
+/* Rows [row, row + rows) and columns from `col` on of the local tensor, which lie one behind the
+ * other in the range from `skip` on; what other ranks answer for is left out. */
+static void put_rectangle(struct cutter *c, const struct param *p,
+                          const struct ckpt_piece *local,
+                          const struct checkpoint_range *r, int64_t skip)
 {
-    const int64_t C = p->shape[1];
-    while (from < to) {
-        struct ckpt_piece q = {.param = i,
-                               .row = from / C,
-                               .col = from % C,
-                               .shard = c->shard,
-                               .offset = c->offset};
-        const bool part_of_row = q.col != 0 || to - from < C;
-        q.rows = part_of_row ? 1 : (to - from) / C;
-        q.cols = part_of_row && to - from < C - q.col ? to - from : C - q.col;
+    for (int k = 0; k < p->n_slices; k++) {
+        const struct param_slice *s = &p->slices[k];
+        const int64_t end = local->row + local->rows, slice_end = s->local_row + s->rows;
+        const int64_t low = local->row > s->local_row ? local->row : s->local_row;
+        const int64_t high = end < slice_end ? end : slice_end;
+        if (!s->owned || low >= high) continue;
+        const int64_t at = skip + (low - local->row) * local->cols;
+        const struct ckpt_piece q = {.param = p->index,
+                                     .row = s->row + low - s->local_row,
+                                     .col = s->col + local->col,
+                                     .rows = high - low,
+                                     .cols = local->cols,
+                                     .shard = c->shard,
+                                     .offset = c->offset};
         if (c->parts)
             c->parts[c->n] = (struct ckpt_part){
                 .piece = q,
-                .data = {r->master + skip, r->exp_avg + skip, r->exp_avg_sq + skip}};
+                .data = {r->master + at, r->exp_avg + at, r->exp_avg_sq + at}};
         c->n++;
+        c->offset += ckpt_elements(&q);
+    }
+}
+
+/* Local elements [from, to) of a parameter; `skip` is where `from` lies in the range. */
+static void cut_param(struct cutter *c, const struct param *p, int64_t from, int64_t to,
+                      const struct checkpoint_range *r, int64_t skip)
+{
+    const int64_t C = p->local[1];
+    while (from < to) {
+        struct ckpt_piece q = {.row = from / C, .col = from % C};
+        const bool part_of_row = q.col != 0 || to - from < C;
+        q.rows = part_of_row ? 1 : (to - from) / C;
+        q.cols = part_of_row && to - from < C - q.col ? to - from : C - q.col;
+        put_rectangle(c, p, &q, r, skip);
         from += ckpt_elements(&q);
         skip += ckpt_elements(&q);
-        c->offset += ckpt_elements(&q);
     }
 }
 
@@ -49,7 +69,7 @@ static void cut_all(struct cutter *c, const struct param_table *params,
             const int64_t from = r->start > p->offset ? r->start : p->offset;
             const int64_t to = end < p->offset + p->n ? end : p->offset + p->n;
             if (from < to)
-                cut_param(c, p, i, from - p->offset, to - p->offset, r, from - r->start);
+                cut_param(c, p, from - p->offset, to - p->offset, r, from - r->start);
         }
     }
 }

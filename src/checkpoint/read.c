@@ -8,8 +8,8 @@
 struct wanted {
     const struct checkpoint_range *ranges;
     int n_ranges;
-    const int64_t *offset; /* in the flat buffer, of each parameter of the checkpoint */
-    const struct ckpt_param *params;
+    const struct param *
+        *params; /* this rank's, of each of the checkpoint; NULL: not here */
 };
 
 static float *target(const struct checkpoint_range *r, int kind)
@@ -46,35 +46,91 @@ static void scatter(const struct wanted *w, int kind, int64_t at, const float *x
     }
 }
 
-/* Where row `row` of the piece begins in the flat buffer. */
-static int64_t flat(const struct wanted *w, const struct ckpt_piece *p, int64_t row)
+/* Elements of a global tensor: `rows` rows from `row` on, of columns [col, col + cols). */
+struct rectangle {
+    int64_t row, rows, col, cols;
+};
+
+/* What of it is in the slice: false if nothing. */
+static bool meet(struct rectangle *r, const struct param *p, const struct param_slice *s)
 {
-    const int64_t C = w->params[p->param].shape[1];
-    return w->offset[p->param] + (p->row + row) * C + p->col;
+    const int64_t row_end = r->row + r->rows, slice_rows = s->row + s->rows;
+    const int64_t col_end = r->col + r->cols, slice_cols = s->col + p->local[1];
+    const int64_t row = r->row > s->row ? r->row : s->row;
+    const int64_t col = r->col > s->col ? r->col : s->col;
+    *r = (struct rectangle){.row = row,
+                            .rows = (row_end < slice_rows ? row_end : slice_rows) - row,
+                            .col = col,
+                            .cols = (col_end < slice_cols ? col_end : slice_cols) - col};
+    return r->rows > 0 && r->cols > 0;
+}
+
+/* Where element (row, col) of the global tensor is in this rank's flat buffer. */
+static int64_t flat(const struct param *p, const struct param_slice *s, int64_t row,
+                    int64_t col)
+{
+    return p->offset + (s->local_row + row - s->row) * p->local[1] + col - s->col;
+}
+
+/* x: the rectangle `r`, row by row, to where this rank has it. */
+static void place(const struct wanted *w, const struct param *p, int kind,
+                  const struct rectangle *r, const float *x)
+{
+    for (int k = 0; k < p->n_slices; k++) {
+        const struct param_slice *s = &p->slices[k];
+        struct rectangle here = *r;
+        if (!meet(&here, p, s)) continue;
+        const float *from = x + (here.row - r->row) * r->cols + here.col - r->col;
+        if (here.cols == r->cols && here.cols == p->local[1]) { /* full rows: one run */
+            scatter(w, kind, flat(p, s, here.row, here.col), from, here.rows * here.cols);
+            continue;
+        }
+        for (int64_t i = 0; i < here.rows; i++)
+            scatter(w, kind, flat(p, s, here.row + i, here.col), from + i * r->cols,
+                    here.cols);
+    }
 }
 
 static void take(void *context, const struct ckpt_piece *p, int kind, int64_t first,
                  const float *x, int64_t n)
 {
     const struct wanted *w = context;
-    const int64_t C = w->params[p->param].shape[1];
+    const struct param *param = w->params[p->param];
     while (n > 0) {
-        const int64_t col = first % p->cols;
-        const int64_t left = p->cols == C ? n : p->cols - col; /* full rows are one run */
-        const int64_t m = left < n ? left : n;
-        scatter(w, kind, flat(w, p, first / p->cols) + col, x, m);
-        first += m;
-        x += m;
-        n -= m;
+        const int64_t row = first / p->cols, col = first % p->cols;
+        const bool whole_rows = col == 0 && n >= p->cols;
+        const int64_t left = p->cols - col;
+        const struct rectangle r = {.row = p->row + row,
+                                    .rows = whole_rows ? n / p->cols : 1,
+                                    .col = p->col + col,
+                                    .cols = whole_rows ? p->cols
+                                            : left < n ? left
+                                                       : n};
+        place(w, param, kind, &r, x);
+        first += r.rows * r.cols;
+        x += r.rows * r.cols;
+        n -= r.rows * r.cols;
     }
 }
 
-/* Is something of the span that the piece lies in wanted of dataset `kind`? */
-static bool is_wanted(const struct wanted *w, const struct ckpt_piece *p, int kind)
+/* Is something of flat elements [from, end) wanted of dataset `kind`? */
+static bool span_is_wanted(const struct wanted *w, int64_t from, int64_t end, int kind)
 {
-    const int64_t from = flat(w, p, 0), end = flat(w, p, p->rows - 1) + p->cols;
     for (int k = first_behind(w, from); k < w->n_ranges && w->ranges[k].start < end; k++)
         if (target(&w->ranges[k], kind)) return true;
+    return false;
+}
+
+static bool is_wanted(const struct wanted *w, const struct ckpt_piece *p, int kind)
+{
+    const struct param *param = w->params[p->param];
+    for (int k = 0; param && k < param->n_slices; k++) {
+        const struct param_slice *s = &param->slices[k];
+        struct rectangle r = {p->row, p->rows, p->col, p->cols};
+        if (!meet(&r, param, s)) continue;
+        const int64_t last = flat(param, s, r.row + r.rows - 1, r.col + r.cols - 1);
+        if (span_is_wanted(w, flat(param, s, r.row, r.col), last + 1, kind)) return true;
+    }
     return false;
 }
 
@@ -141,15 +197,16 @@ static status_t check_ranges(const struct checkpoint_range *ranges, int n_ranges
     return STATUS_OK;
 }
 
-status_t checkpoint_read(const struct checkpoint *c, const struct param_table *params,
+status_t checkpoint_read(const struct checkpoint *c, const struct param_table *whole,
+                         const struct param_table *local,
                          const struct checkpoint_range *ranges, int n_ranges)
 {
-    TRY(checkpoint_match(c, params));
+    TRY(checkpoint_match(c, whole));
     struct checkpoint_range *sorted = malloc((size_t)n_ranges * sizeof *sorted + 1);
-    int64_t *offset = malloc((size_t)c->index.n_params * sizeof *offset + 1);
+    const struct param **params = calloc((size_t)c->index.n_params + 1, sizeof *params);
     float *buffer = malloc(CKPT_BUFFER * sizeof *buffer);
     status_t st = STATUS_OK;
-    if (!sorted || !offset || !buffer) {
+    if (!sorted || !params || !buffer) {
         st = status_set(STATUS_NOMEM, "%s: no memory for reading", c->path);
         goto out;
     }
@@ -157,17 +214,18 @@ status_t checkpoint_read(const struct checkpoint *c, const struct param_table *p
     for (int k = 0; k < n_ranges; k++)
         if (ranges[k].count != 0) sorted[n++] = ranges[k];
     qsort(sorted, (size_t)n, sizeof *sorted, by_start);
-    st = check_ranges(sorted, n, params);
+    st = check_ranges(sorted, n, local);
     if (st != STATUS_OK) goto out;
-    for (int64_t i = 0; i < c->index.n_params; i++)
-        offset[i] = params->params[param_find(params, c->index.params[i].name)].offset;
-    struct wanted w = {
-        .ranges = sorted, .n_ranges = n, .offset = offset, .params = c->index.params};
+    for (int64_t i = 0; i < c->index.n_params; i++) {
+        const int here = param_find(local, c->index.params[i].name);
+        if (here >= 0) params[i] = &local->params[here];
+    }
+    struct wanted w = {.ranges = sorted, .n_ranges = n, .params = params};
     st = read_pieces(c, &w, buffer);
-    if (st == STATUS_OK) zero_gaps(&w, params);
+    if (st == STATUS_OK) zero_gaps(&w, local);
 out:
     free(buffer);
-    free(offset);
+    free(params);
     free(sorted);
     return st;
 }

@@ -15,7 +15,7 @@ enum { ROOT = 0 };
 struct save {
     char folder[PATH_MAX], model[PATH_MAX], shard_path[PATH_MAX];
     struct comm *world;
-    const struct param_table *params;
+    const struct param_table *whole, *local;
     struct ckpt_part *parts;
     int64_t n_parts;
     struct ckpt_shard row;
@@ -36,7 +36,7 @@ static status_t write_shard(struct save *s, const struct checkpoint_range *range
                             int n_ranges, int64_t step)
 {
     const int rank = comm_rank(s->world);
-    TRY(ckpt_cut(s->params, ranges, n_ranges, rank, &s->parts, &s->n_parts));
+    TRY(ckpt_cut(s->local, ranges, n_ranges, rank, &s->parts, &s->n_parts));
     TRY(file_make_dirs(s->folder)); /* a network file system may not show it here yet */
     return ckpt_shard_write(s->shard_path, step, rank, s->parts, s->n_parts, &s->row);
 }
@@ -76,7 +76,7 @@ static status_t gather(struct save *s, struct ckpt_index *x)
     x->pieces = (struct ckpt_piece *)all;
     x->n_pieces = (int64_t)(bytes / sizeof *pieces);
     x->generation = s->generation;
-    return copy_params(x, s->params);
+    return copy_params(x, s->whole);
 }
 
 static status_t write_model(struct save *s, struct ckpt_index *x,
@@ -131,13 +131,13 @@ static status_t commit(struct save *s, bool *renamed)
 }
 
 status_t checkpoint_save(const char *run_dir, struct comm *world,
-                         const struct param_table *params,
+                         const struct param_table *whole, const struct param_table *local,
                          const struct checkpoint_range *ranges, int n_ranges,
                          const struct checkpoint_meta *meta)
 {
     CHECK(meta->step >= 0);
     const bool root = comm_rank(world) == ROOT;
-    struct save s = {.world = world, .params = params};
+    struct save s = {.world = world, .whole = whole, .local = local};
     struct ckpt_index x = {0};
     bool renamed = false;
     char name[64];

@@ -148,11 +148,12 @@ static void run_act_bwd(struct kernels *k)
 }
 static void run_embed_fwd(struct kernels *k)
 {
-    nn_embedding_fwd(k->nn, &k->y, &k->wte, NULL, k->tokens, k->positions);
+    nn_embedding_fwd(k->nn, &k->y, &k->wte, NULL, k->tokens, k->positions, NN_ALL_TOKENS);
 }
 static void run_embed_bwd(struct kernels *k)
 {
-    nn_embedding_bwd(k->nn, &k->dwte, NULL, &k->dy, k->tokens, k->positions);
+    nn_embedding_bwd(k->nn, &k->dwte, NULL, &k->dy, k->tokens, k->positions,
+                     NN_ALL_TOKENS);
 }
 static void run_adamw(struct kernels *k)
 {
@@ -199,7 +200,8 @@ static void run_attention_bwd(struct kernels *k)
 }
 static void run_cross_entropy(struct kernels *k)
 {
-    nn_cross_entropy(k->nn, k->loss, NULL, &k->y, &k->dwte, &k->x, &k->wte, k->tokens, 1);
+    nn_cross_entropy(k->nn, k->loss, NULL, &k->y, &k->dwte, &k->x, &k->wte, k->tokens, 1,
+                     NULL);
 }
 
 /* bytes: read and written once each; flops: of matrix products. */

@@ -29,6 +29,7 @@ struct bench {
     struct arena memory;
     void *low; /* weights of dtype; NULL: master */
     float *master, *grads, *exp_avg, *exp_avg_sq;
+    float **unit_grads;
     int32_t *ids; /* tokens, targets, positions, doc_start */
     struct input_sums *sums;
     struct model_input input;
@@ -103,9 +104,13 @@ static status_t prepare(struct bench *b)
     TRY(bench_load_config(&b->config, b->o));
     TRY(param_table_init(&b->params, &b->config.arch, NULL, 0));
     TRY(bench_open_device(&b->device, &b->dtype, b->o, &b->config));
-    struct model_options mo = memory_plan_model_options(&b->config, &b->params, b->dtype);
-    mo.max_B = b->o->batch;
-    mo.T = b->o->tokens;
+    const struct model_options mo = {.arch = &b->config.arch,
+                                     .params = &b->params,
+                                     .max_B = b->o->batch,
+                                     .T = b->o->tokens,
+                                     .dtype = b->dtype,
+                                     .documents = b->config.document_mask,
+                                     .recompute = parts_recompute(&b->config)};
     struct model_needs needs;
     struct arena sizes = arena_measure();
     void *block = NULL;
@@ -116,7 +121,10 @@ static status_t prepare(struct bench *b)
     b->memory = arena_over(block, sizes.peak_bytes);
     take(b, &b->memory);
     TRY(nn_create(&b->nn, b->device, (int)b->o->threads, needs.scratch_bytes));
-    TRY(model_create(&b->model, &mo, b->nn, b->low ? b->low : b->master, b->grads,
+    b->unit_grads = calloc((size_t)b->params.n_units, sizeof *b->unit_grads);
+    if (!b->unit_grads) return status_set(STATUS_NOMEM, "no memory for a benchmark");
+    param_units(&b->params, b->grads, b->unit_grads);
+    TRY(model_create(&b->model, &mo, b->nn, b->low ? b->low : b->master, b->unit_grads,
                      &b->memory));
     b->planned_bytes = device_allocated_bytes(b->device);
     for (int i = 0; i < N_PARTS; i++) {
@@ -136,6 +144,7 @@ static void release(struct bench *b)
     for (int i = 0; i < N_PARTS; i++) free(b->seconds[i]);
     device_graph_destroy(b->device, &b->graph);
     model_destroy(&b->model);
+    free(b->unit_grads);
     nn_destroy(&b->nn);
     if (b->device) device_free(b->device, &block, b->memory.capacity_bytes);
     device_close(&b->device);

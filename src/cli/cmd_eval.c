@@ -124,6 +124,11 @@ static void report(const struct evaluation *e, double unigram)
            (intmax_t)e->n_sequences);
 }
 
+static void add_loss(void *model, const struct model_input *in, struct nn_loss *loss)
+{
+    model_loss(model, in, loss, NULL);
+}
+
 static status_t run(struct comm *world, const struct arguments *a)
 {
     struct inference i = {0};
@@ -157,8 +162,14 @@ static status_t run(struct comm *world, const struct arguments *a)
                                        .inputs = &i.inputs,
                                        .token_bytes = token_bytes,
                                        .histogram = histogram,
-                                       .vocab_size = i.config.arch.vocab_size};
-    st = evaluate(&e, &o, i.model, world);
+                                       .vocab_size = i.config.arch.vocab_size,
+                                       .rank = comm_rank(world),
+                                       .size = comm_size(world),
+                                       .counts = true,
+                                       .comm = world,
+                                       .loss = add_loss,
+                                       .context = i.model};
+    st = evaluate(&e, &o);
     if (st == STATUS_OK && comm_rank(world) == 0)
         report(&e, evaluate_unigram_entropy(histogram, o.vocab_size));
 out:

@@ -15,7 +15,11 @@
 #include "model/arch.h"
 #include "optim/optim.h"
 
-enum config_recompute { CONFIG_RECOMPUTE_NONE, CONFIG_RECOMPUTE_FULL };
+enum config_recompute {
+    CONFIG_RECOMPUTE_NONE,
+    CONFIG_RECOMPUTE_SELECTIVE,
+    CONFIG_RECOMPUTE_FULL
+};
 enum config_device { CONFIG_DEVICE_AUTO, CONFIG_DEVICE_CPU, CONFIG_DEVICE_CUDA };
 enum config_precision {
     CONFIG_PRECISION_AUTO,
@@ -63,8 +67,12 @@ struct config {
     struct schedule schedule;
     int64_t warmup_tokens; /* 0 once loaded: turned into schedule.warmup_steps */
     /* parallel: */
-    int64_t dp;   /* 0: all ranks */
-    int64_t zero; /* ZeRO stage 0 or 1 */
+    int64_t dp, tp, cp, pp; /* 0: auto */
+    bool sequence_parallel;
+    int pipeline;   /* enum pp_kind */
+    int64_t chunks; /* of a pipeline stage */
+    char *stages;   /* "auto" or "4,4,3" */
+    int64_t zero;   /* ZeRO stage: 0, 1 or 2 */
     int64_t bucket_mb;
     int comm; /* enum comm_transport */
     bool share_gpu;

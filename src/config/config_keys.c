@@ -2,13 +2,15 @@
 
 #include <string.h>
 
-static const char *const recompute_names[] = {"none", "full", NULL};
+static const char *const recompute_names[] = {"none", "selective", "full", NULL};
 static const char *const verify_names[] = {"auto", "all", "seal", NULL};
 static const char *const schedule_names[] = {"constant", "linear", "cosine", "wsd", NULL};
 static const char *const decay_names[] = {"linear", "sqrt", NULL};
 
 static const char *const device_names[] = {"auto", "cpu", "cuda", NULL};
 static const char *const precision_names[] = {"auto", "fp32", "bf16", "fp16", NULL};
+static const char *const pipeline_names[] = {"gpipe", "1f1b", "interleaved",
+                                             "zero_bubble", NULL};
 static const char *const comm_names[] = {"auto", "nccl", "mpi", NULL};
 static const char *const rounding_names[] = {"nearest", "stochastic", NULL};
 
@@ -50,7 +52,8 @@ const struct config_key config_keys[] = {
     {"model.recompute", CONFIG_ENUM, AT(recompute), .names = recompute_names,
      .initial = "none",
      .doc = "activations that backward computes again instead of keeping them: less "
-            "memory, more time"},
+            "memory, more time.  selective: those of norms and activation, which cost a "
+            "pass over memory; full: all but the input of each block"},
 
     {"data.tokenizer", CONFIG_TEXT, AT(tokenizer), 0, 4095, .initial = "",
      .doc =
@@ -145,9 +148,30 @@ const struct config_key config_keys[] = {
      .doc = "floor of the learning rate as a share of the peak"},
 
     {"parallel.dp", CONFIG_INTEGER, AT(dp), 0, 65536, .zero = "auto", .initial = "auto",
-     .doc = "data-parallel ranks.  auto: all ranks"},
-    {"parallel.zero", CONFIG_INTEGER, AT(zero), 0, 1, .initial = "1",
-     .doc = "0: every rank keeps the whole optimizer state; 1: each keeps its share"},
+     .doc = "data-parallel ranks.  auto: all that the other axes leave"},
+    {"parallel.tp", CONFIG_INTEGER, AT(tp), 0, 65536, .zero = "auto", .initial = "1",
+     .doc =
+         "tensor-parallel ranks, which share every layer.  auto, here and for cp and pp: "
+         "1; or, next to a number for dp, what the other axes leave"},
+    {"parallel.cp", CONFIG_INTEGER, AT(cp), 0, 65536, .zero = "auto", .initial = "1",
+     .doc = "context-parallel ranks, which share every sequence"},
+    {"parallel.pp", CONFIG_INTEGER, AT(pp), 0, 65536, .zero = "auto", .initial = "1",
+     .doc = "pipeline stages, which share the layers"},
+    {"parallel.sequence", CONFIG_BOOL, AT(sequence_parallel), .initial = "true",
+     .doc = "tensor-parallel ranks share the rows between the layers too (sequence "
+            "parallelism)"},
+    {"parallel.schedule", CONFIG_ENUM, AT(pipeline), .names = pipeline_names,
+     .initial = "1f1b",
+     .doc = "order of the micro-batches in the pipeline: docs/parallelism.md"},
+    {"parallel.chunks", CONFIG_INTEGER, AT(chunks), 1, SHARD_MAX_CHUNKS, .initial = "1",
+     .doc = "parts of the model that each stage holds; more than 1 for interleaved"},
+    {"parallel.stages", CONFIG_TEXT, AT(stages), 1, 4095, .initial = "auto",
+     .doc = "layers of each part of the pipeline, in the order of the model, like "
+            "\"4,4,3\".  auto: parts that cost about the same"},
+    {"parallel.zero", CONFIG_INTEGER, AT(zero), 0, 2, .initial = "1",
+     .doc =
+         "of what data- and context-parallel ranks have in common, each keeps only its "
+         "share of: 0: nothing; 1: the optimizer state; 2: gradients too"},
     {"parallel.bucket_mb", CONFIG_INTEGER, AT(bucket_mb), 1, 4096, .initial = "25",
      .doc = "MiB of gradients reduced at a time while backward goes on"},
     {"parallel.comm", CONFIG_ENUM, AT(comm), .names = comm_names, .initial = "auto",

@@ -29,7 +29,7 @@ static void take_all(struct model_decoder *d)
     d->tokens = arena_alloc(m->arena, (size_t)d->B * sizeof *d->tokens);
     d->positions = arena_alloc(m->arena, (size_t)d->B * sizeof *d->positions);
     d->logits = model_take(m, d->B, m->arch.vocab_size);
-    block_take(m, &d->s, d->B, 1);
+    block_take(m, &d->s, d->B, 1, m->arena, m->arena);
 }
 
 status_t model_decoder_create(struct model_decoder **out, struct model *m, int64_t B,
@@ -93,7 +93,7 @@ void model_decode(struct model_decoder *d, const int32_t *tokens, float *logits)
                                            .scale = 1.0f / sqrtf((float)a->head_size)};
     if (d->tokens) set_inputs(d, tokens);
     nn_embedding_fwd(m->nn, &d->x, &m->wte, m->wpe.n_dims ? &m->wpe : NULL, d->tokens,
-                     d->positions);
+                     d->positions, NN_ALL_TOKENS);
     for (int64_t l = 0; l < a->n_layers; l++) {
         d->s.x = d->x;
         block_project(m, &m->blocks[l], &d->s, d->positions);

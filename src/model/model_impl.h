@@ -1,4 +1,7 @@
-/* model_impl - blocks, inside src/model only. */
+/* model_impl - blocks, inside src/model only.
+ *
+ * "All rows" are the N = B*T rows of a micro-batch, "own rows" those of the residual stream that
+ * this rank has of them (tp.h); C, F, W and so on are this rank's shares of the widths. */
 #pragma once
 
 #include "core/log.h"
@@ -16,54 +19,124 @@ struct norm {
 struct block {
     struct norm norm1, norm2;
     struct linear qkv, out, up, down; /* up: gate | up for SwiGLU */
-    int64_t low, high;                /* flat indices of its parameters: [low, high) */
+    int unit;                         /* of the parameter table */
 };
 
-/* What forward of one block makes; N rows. */
+/* What forward of one block makes.  Of what is recomputed only the shapes outlive it. */
 struct block_saved {
-    struct tensor x;          /* [N,C] input */
-    struct tensor h1, stats1; /* [N,C] after the first norm */
-    struct tensor qkv;        /* [N,(H+2K)D] after rotary */
-    struct tensor att, lse;   /* [N,H*D], [B*H,T] */
-    struct tensor x2;         /* [N,C] after the attention half */
-    struct tensor h2, stats2; /* [N,C] */
-    struct tensor u, g;       /* [N,F or 2F], [N,F] before and after the activation */
+    struct tensor x;          /* [own,C] input */
+    struct tensor h1, stats1; /* [all,C], [own] after the first norm */
+    struct tensor qkv;        /* [all,(H+2K)D] after rotary */
+    struct tensor att, lse;   /* [all,H*D], [B*H,T] */
+    struct tensor x2;         /* [own,C] after the attention half */
+    struct tensor h2, stats2; /* [all,C], [own] */
+    struct tensor u, g;       /* [all,F or 2F], [all,F] before and after the activation */
+};
+
+/* What backward leaves to the weight gradients, when they come later. */
+struct block_later {
+    struct block_saved saved;
+    struct tensor d_out, d_x2; /* [own,C] gradients of the block's output and of x2 */
+    struct tensor du, dqkv;    /* [all,F or 2F], [all,W] */
+    struct tensor dnorm1w, dnorm1b; /* [C], fp32: the norms' own gradients of this pass */
+    struct tensor dnorm2w, dnorm2b;
+};
+
+struct slot {
+    struct block_saved *saved; /* [layers of the chunk] */
+    struct tensor out;         /* [own,C] of a chunk with the head */
+    void *memory;
+};
+
+struct weight_slot {
+    struct block_later *later; /* [layers of the chunk] */
+    void *memory;
+};
+
+struct chunk {
+    int first, end; /* of model.blocks */
+    bool embeds, heads;
+    int n_slots, n_weight_slots;
+    struct slot *slots;
+    struct weight_slot *weight_slots;
+    size_t slot_bytes, weight_slot_bytes;
 };
 
 struct model {
-    struct arch arch;
+    struct arch arch; /* the whole model's */
+    struct shard shard;
+    struct shard_widths widths; /* this rank's shares */
     const struct param_table *params;
+    float *const *unit_grads; /* NULL: none */
+    struct tp *tp;
+    struct cp *cp;
     struct nn *nn;
     struct device *device;
     struct arena *arena;
     enum model_recompute recompute;
     enum dtype dtype;
-    int64_t head_low, head_high; /* flat indices of the LM head and of ... */
-    int64_t norm_low, norm_high; /* ... the final norm */
-    struct tensor wte, wpe, dwte, dwpe, head, dhead; /* wpe.n_dims == 0: rotary */
+    int64_t T;                                       /* rows of a sequence here */
+    struct tensor wte, wpe, dwte, dwpe, head, dhead; /* n_dims == 0: not here, or none */
     struct norm final_norm;
+    int n_blocks;
     struct block *blocks;
-    struct block_saved *saved;
+    struct chunk chunks[SHARD_MAX_CHUNKS];
     float *rope_table; /* [max_positions, head_size / 2, 2] */
+    /* kv heads that several tensor-parallel ranks hold: number here, or -1 */
+    int n_shared;
+    int64_t *shared;
 };
 
-/* Layers by name: `flat` is NULL while measuring. */
-void block_bind(struct model *m, struct block *b, int64_t layer, void *params,
-                float *grads);
-struct norm model_bind_norm(const struct model *m, const char *name, void *params,
-                            float *grads);
-struct tensor model_bind(const struct model *m, const char *name, void *flat,
-                         enum dtype t);
+/* ---- bind.c ------------------------------------------------------------------------------ */
+
+/* Views of all weights and gradients, found by name. */
+void model_bind_all(struct model *m, void *params, float *const *unit_grads);
+
+/* ---- linear.c: products, and what tensor parallelism sends around them --------------------- */
+
+/* h's own rows are set: gathers all, and y = h w^T + b over all rows; u and y for GELU. */
+void column_fwd(struct model *m, struct tensor *y, const struct tensor *h,
+                const struct linear *l);
+void column_gelu_fwd(struct model *m, struct tensor *y, struct tensor *u,
+                     const struct tensor *h, const struct linear *l);
+/* y[own] = sum over ranks of x w^T, + b + residual[own] */
+void row_fwd(struct model *m, struct tensor *y, const struct tensor *x,
+             const struct linear *l, const struct tensor *residual);
+
+/* dh[all] = dy w summed over ranks, in the own rows; between the product and the end of that sum
+ * `weights` (unless NULL) dw += dy^T h, db += sum dy.  h's own rows are set, it gathers all. */
+void column_bwd(struct model *m, struct tensor *dh, const struct tensor *dy,
+                const struct tensor *h, struct linear *l, bool weights);
+/* dy[all], of which the own rows are set, is gathered; dx = dy w; dw and db if `weights`. */
+void row_bwd(struct model *m, struct tensor *dx, const struct tensor *dy,
+             const struct tensor *x, struct linear *l, bool weights);
+/* What they leave when `weights` is false; h and dy have their own rows, as there. */
+void column_weights(struct model *m, const struct tensor *dy, const struct tensor *h,
+                    struct linear *l);
+void row_weights(struct model *m, const struct tensor *dy, const struct tensor *x,
+                 struct linear *l);
+
+/* ---- block.c, block_bwd.c ------------------------------------------------------------------ */
 
 void norm_fwd(struct model *m, struct tensor *y, struct tensor *stats,
               const struct tensor *x, struct norm *p);
 void norm_bwd(struct model *m, struct tensor *dx, const struct tensor *dy,
               const struct tensor *x, const struct tensor *stats, struct norm *p);
 /* Space for norm_fwd's statistics of N rows. */
-struct tensor norm_stats(struct model *m, int64_t N);
+struct tensor norm_stats(const struct model *m, struct arena *arena, int64_t N);
 
-/* Take what one block keeps from the arena (x is the caller's). */
-void block_take(struct model *m, struct block_saved *s, int64_t B, int64_t T);
+/* Take what one block makes for B sequences of T rows from two arenas (x is the caller's): what
+ * is kept for backward and what only forward needs. */
+void block_take(struct model *m, struct block_saved *s, int64_t B, int64_t T,
+                struct arena *kept, struct arena *work);
+
+struct nn_attention attention_of(const struct model *m, const struct model_input *in);
+struct nn_rope rope_of(const struct model *m, const int32_t *positions);
+
+/* s->x -> s->h1, all rows but for the gathering. */
+void block_norm1(struct model *m, struct block *b, struct block_saved *s);
+void block_norm2(struct model *m, struct block *b, struct block_saved *s);
+void block_activate(struct model *m, struct block_saved *s); /* s->u -> s->g */
 
 /* s->x -> s->qkv, rotary included. */
 void block_project(struct model *m, struct block *b, struct block_saved *s,
@@ -71,12 +144,25 @@ void block_project(struct model *m, struct block *b, struct block_saved *s,
 /* s->x, s->att -> out: the rest of the block after attention. */
 void block_finish(struct model *m, struct block *b, struct block_saved *s,
                   struct tensor *out);
-/* s->x -> out. */
+/* s->x -> out [own,C]. */
 void block_fwd(struct model *m, struct block *b, struct block_saved *s,
                struct tensor *out, const struct model_input *in);
-/* dx: gradient of the block's output, becomes that of its input. */
+/* dx[all]: gradient of the block's output in the own rows, becomes that of its input.  With
+ * `later`, weight gradients are left to block_weights. */
 void block_bwd(struct model *m, struct block *b, struct block_saved *s, struct tensor *dx,
-               const struct model_input *in);
+               const struct model_input *in, struct block_later *later);
+void block_weights(struct model *m, struct block *b, struct block_later *later);
+void block_later_take(struct model *m, struct block_later *l, int64_t B, int64_t T,
+                      struct arena *arena);
 
-/* Activations from the arena. */
+/* ---- replicated.c -------------------------------------------------------------------------- */
+
+/* Sum over tensor-parallel ranks what each has a part of, in unit u, block b of it (NULL: none). */
+void sum_replicated(struct model *m, int unit, struct block *b);
+status_t find_shared(struct model *m);
+
+/* ---- memory -------------------------------------------------------------------------------- */
+
+/* Activations from an arena, or from the working one. */
+struct tensor take_from(struct model *m, struct arena *arena, int64_t rows, int64_t cols);
 struct tensor model_take(struct model *m, int64_t rows, int64_t cols);

@@ -111,12 +111,12 @@ static void describe_slices(struct param *p, const struct cut *c, bool owned)
     p->local[1] = c->cols < 0 ? p->shape[1] : c->cols;
     for (int i = 0; i < c->n_rows; i++) {
         const int64_t rows = c->rows[i].count < 0 ? p->shape[0] : c->rows[i].count;
-        p->slices[p->n_slices++] = (struct param_slice){.local_row = p->local[0],
-                                                        .row = c->rows[i].first,
-                                                        .rows = rows,
-                                                        .col = c->first_col,
-                                                        .owned =
-                                                            owned && c->rows[i].owned};
+        p->slices[p->n_slices++] =
+            (struct param_slice){.local_row = p->local[0],
+                                 .row = c->rows[i].first,
+                                 .rows = rows,
+                                 .col = c->first_col,
+                                 .owned = owned && c->rows[i].owned};
         p->local[0] += rows;
     }
     p->n = p->local[0] * p->local[1];
@@ -379,15 +379,20 @@ int param_find(const struct param_table *t, const char *name)
     return -1;
 }
 
+void param_units(const struct param_table *t, float *flat, float **unit)
+{
+    for (int u = 0; u < t->n_units; u++) unit[u] = flat + t->unit[u];
+}
+
 struct param_run param_run_at(const struct param *p, int64_t local)
 {
     const int64_t C = p->local[1], row = local / C, col = local % C;
     const struct param_slice *s = p->slices;
     while (row >= s->local_row + s->rows) s++;
     const int64_t rows = s->local_row + s->rows - row;
-    return (struct param_run){
-        .global = (s->row + row - s->local_row) * p->shape[1] + s->col + col,
-        .n = C == p->shape[1] ? rows * C - col : C - col};
+    return (struct param_run){.global = (s->row + row - s->local_row) * p->shape[1] +
+                                        s->col + col,
+                              .n = C == p->shape[1] ? rows * C - col : C - col};
 }
 
 /* x[0..n) = initial values of local elements [first, first + n) */

@@ -36,12 +36,13 @@ struct param {
     int n_dims;       /* 1 or 2 */
     int64_t shape[2]; /* global; [out, in] for matrices; shape[1] == 1 if n_dims == 1 */
     int64_t local[2]; /* of this rank's part; as shape on one rank */
-    struct param_slice slices[PARAM_MAX_SLICES]; /* by local_row; they cover all of them */
+    struct param_slice
+        slices[PARAM_MAX_SLICES]; /* by local_row; they cover all of them */
     int n_slices;
-    int64_t offset;        /* first element in the flat buffer */
-    int64_t n;             /* elements here */
-    int index;             /* in the table of the whole model */
-    int64_t global_offset; /* in the flat buffer of the whole model */
+    int64_t offset;             /* first element in the flat buffer */
+    int64_t n;                  /* elements here */
+    int index;                  /* in the table of the whole model */
+    int64_t global_offset;      /* in the flat buffer of the whole model */
     double init_mean, init_std; /* normal; std 0: the constant */
 };
 
@@ -54,11 +55,12 @@ struct param_table {
     int n_params;
     int64_t n_elements; /* of the flat buffer, gaps included */
     int64_t n_real;     /* sum of params[i].n */
-    int64_t *unit;      /* [n_units + 1]: flat start of each unit; the last is n_elements */
-    int n_units;        /* embeddings, blocks held here, final norm and head; may be empty */
+    int64_t *unit; /* [n_units + 1]: flat start of each unit; the last is n_elements */
+    int n_units;   /* embeddings, blocks held here, final norm and head; may be empty */
+    struct param_span *
+        replicated; /* [n_units]: of every unit, what each tensor-parallel rank has a copy of */
     struct param_span
-        *replicated; /* [n_units]: of every unit, what each tensor-parallel rank has a copy of */
-    struct param_span *owned; /* what this rank answers for, ascending; gaps may be in it */
+        *owned; /* what this rank answers for, ascending; gaps may be in it */
     int n_owned;
 };
 
@@ -70,6 +72,9 @@ void param_table_release(struct param_table *t);
 
 /* Index of the parameter called `name`; -1 if none. */
 int param_find(const struct param_table *t, const char *name);
+
+/* unit[u] = where unit u begins in `flat`, a buffer in the order of the table. */
+void param_units(const struct param_table *t, float *flat, float **unit);
 
 /* The longest run of local elements, `local` and behind, that are neighbours in the global tensor
  * too, and where it begins there. */

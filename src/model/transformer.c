@@ -1,49 +1,35 @@
-/* The whole network: embedding, blocks, final norm, LM head with loss; forward, then backward
- * in the reverse order. */
+/* A rank's part of the network: what it is made of, and what memory it takes. */
+#include "model/model_impl.h"
+
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/model_impl.h"
-
-struct tensor model_take(struct model *m, int64_t rows, int64_t cols)
+struct tensor take_from(struct model *m, struct arena *arena, int64_t rows, int64_t cols)
 {
-    void *data = arena_alloc(m->arena, (size_t)(rows * cols) * dtype_bytes(m->dtype));
+    void *data = arena_alloc(arena, (size_t)(rows * cols) * dtype_bytes(m->dtype));
     return tensor_2d(data, m->dtype, rows, cols);
 }
 
-/* Flat [*low, *high) of the parameters that begin with `name`. */
-static void find_span(const struct model *m, const char *name, int64_t *low,
-                      int64_t *high)
+struct tensor model_take(struct model *m, int64_t rows, int64_t cols)
 {
-    *low = m->params->n_elements;
-    *high = 0;
-    for (int i = 0; i < m->params->n_params; i++) {
-        const struct param *p = &m->params->params[i];
-        if (strncmp(p->name, name, strlen(name)) != 0) continue;
-        if (p->offset < *low) *low = p->offset;
-        if (p->offset + p->n > *high) *high = p->offset + p->n;
-    }
+    return take_from(m, m->arena, rows, cols);
 }
 
-static void bind_all(struct model *m, void *params, float *grads)
+int64_t model_all_rows(const struct model *m, int64_t B)
 {
-    const bool gpt2 = m->arch.hf_gpt2_names;
-    const char *wte = gpt2 ? "transformer.wte.weight" : "model.embed_tokens.weight";
-    const char *head = m->arch.tied_embeddings ? wte : "lm_head.weight";
-    const char *norm = gpt2 ? "transformer.ln_f" : "model.norm";
-    m->wte = model_bind(m, wte, params, m->dtype);
-    m->dwte = model_bind(m, wte, grads, DTYPE_F32);
-    m->head = model_bind(m, head, params, m->dtype);
-    m->dhead = model_bind(m, head, grads, DTYPE_F32);
-    if (m->arch.position == ARCH_LEARNED) {
-        m->wpe = model_bind(m, "transformer.wpe.weight", params, m->dtype);
-        m->dwpe = model_bind(m, "transformer.wpe.weight", grads, DTYPE_F32);
-    }
-    m->final_norm = model_bind_norm(m, norm, params, grads);
-    find_span(m, head, &m->head_low, &m->head_high);
-    find_span(m, norm, &m->norm_low, &m->norm_high);
-    for (int64_t l = 0; l < m->arch.n_layers; l++)
-        block_bind(m, &m->blocks[l], l, params, grads);
+    return B * m->T;
+}
+
+int64_t model_own_rows(const struct model *m, int64_t B)
+{
+    int64_t first, count;
+    tp_rows(m->tp, model_all_rows(m, B), &first, &count);
+    return count;
+}
+
+struct tensor model_own(const struct model *m, const struct tensor *all)
+{
+    return tp_own(m->tp, all);
 }
 
 /* The table of rotary angles, in the arena; made on the host. */
@@ -61,28 +47,120 @@ static status_t take_rope_table(struct model *m)
     return STATUS_OK;
 }
 
+/* ---- slots: memory of micro-batches between forward and backward --------------------------- */
+
+/* What forward of the chunk keeps and backward leaves for later, of B sequences. */
+static size_t kept_bytes(struct model *m, const struct chunk *c, int64_t B)
+{
+    struct arena kept = arena_measure(), work = arena_measure();
+    const int64_t own = model_own_rows(m, B);
+    for (int l = c->first; l < c->end; l++) {
+        struct block_saved s;
+        if (l > c->first || c->embeds) take_from(m, &kept, own, m->arch.hidden);
+        block_take(m, &s, B, m->T, &kept, &work);
+    }
+    if (c->heads) take_from(m, &kept, own, m->arch.hidden);
+    return kept.peak_bytes;
+}
+
+static size_t later_bytes(struct model *m, const struct chunk *c, int64_t B)
+{
+    struct arena kept = arena_measure();
+    for (int l = c->first; l < c->end; l++) {
+        struct block_later later;
+        block_later_take(m, &later, B, m->T, &kept);
+    }
+    return kept.peak_bytes;
+}
+
+/* Memory of the slots, whose size is that of the largest micro-batch. */
+static void allocate_slots(struct model *m, struct chunk *c, int64_t max_B)
+{
+    c->slot_bytes = kept_bytes(m, c, max_B);
+    c->weight_slot_bytes = later_bytes(m, c, max_B);
+    for (int i = 0; i < c->n_slots; i++)
+        c->slots[i].memory = arena_alloc(m->arena, c->slot_bytes);
+    for (int i = 0; i < c->n_weight_slots; i++)
+        c->weight_slots[i].memory = arena_alloc(m->arena, c->weight_slot_bytes);
+}
+
+static bool list_slots(struct chunk *c)
+{
+    const size_t layers = (size_t)(c->end - c->first) + 1;
+    c->slots = calloc((size_t)c->n_slots + 1, sizeof *c->slots);
+    c->weight_slots = calloc((size_t)c->n_weight_slots + 1, sizeof *c->weight_slots);
+    if (!c->slots || !c->weight_slots) return false;
+    for (int i = 0; i < c->n_slots; i++) {
+        c->slots[i].saved = calloc(layers, sizeof *c->slots[i].saved);
+        if (!c->slots[i].saved) return false;
+    }
+    for (int i = 0; i < c->n_weight_slots; i++) {
+        c->weight_slots[i].later = calloc(layers, sizeof *c->weight_slots[i].later);
+        if (!c->weight_slots[i].later) return false;
+    }
+    return true;
+}
+
+static void release_slots(struct chunk *c)
+{
+    for (int i = 0; c->slots && i < c->n_slots; i++) free(c->slots[i].saved);
+    for (int i = 0; c->weight_slots && i < c->n_weight_slots; i++)
+        free(c->weight_slots[i].later);
+    free(c->slots);
+    free(c->weight_slots);
+}
+
+/* ---- life ---------------------------------------------------------------------------------- */
+
+/* Chunks, and the blocks here one behind the other. */
+static status_t lay_out(struct model *m, const struct model_options *o)
+{
+    bool ok = true;
+    for (int c = 0; c < m->shard.n_chunks; c++) {
+        struct chunk *k = &m->chunks[c];
+        int64_t first, end;
+        shard_layers(&m->shard, &m->arch, c, &first, &end);
+        *k = (struct chunk){.first = m->n_blocks,
+                            .end = m->n_blocks + (int)(end - first),
+                            .embeds = shard_has_embedding(&m->shard, c),
+                            .heads = shard_has_head(&m->shard, c),
+                            .n_slots = o->slots ? o->slots[c] : 1,
+                            .n_weight_slots = o->weight_slots ? o->weight_slots[c] : 0};
+        m->n_blocks = k->end;
+        ok = ok && list_slots(k);
+    }
+    m->blocks = calloc((size_t)m->n_blocks + 1, sizeof *m->blocks);
+    if (ok && m->blocks) return STATUS_OK;
+    return status_set(STATUS_NOMEM, "no memory for a model");
+}
+
 status_t model_create(struct model **out, const struct model_options *o, struct nn *nn,
-                      void *params, float *grads, struct arena *arena)
+                      void *params, float *const *unit_grads, struct arena *arena)
 {
     *out = NULL;
     struct model *m = calloc(1, sizeof *m);
     if (!m) return status_set(STATUS_NOMEM, "no memory for a model");
     *m = (struct model){.arch = *o->arch,
+                        .shard = o->shard ? *o->shard : shard_whole(),
                         .params = o->params,
+                        .tp = o->tp,
+                        .cp = o->cp,
                         .nn = nn,
                         .device = nn_device(nn),
                         .arena = arena,
                         .recompute = o->recompute,
-                        .dtype = o->dtype};
-    m->blocks = calloc((size_t)m->arch.n_layers, sizeof *m->blocks);
-    m->saved = calloc((size_t)m->arch.n_layers, sizeof *m->saved);
-    status_t st = STATUS_OK;
-    if (!m->blocks || !m->saved) {
-        st = status_set(STATUS_NOMEM, "no memory for a model");
-    } else {
-        bind_all(m, params, grads);
+                        .dtype = o->dtype,
+                        .T = o->T,
+                        .unit_grads = unit_grads};
+    m->widths = shard_widths(&m->arch, m->shard.tp_rank, m->shard.tp_size);
+    status_t st = lay_out(m, o);
+    if (st == STATUS_OK) st = find_shared(m);
+    if (st == STATUS_OK) {
+        model_bind_all(m, params, unit_grads);
         st = take_rope_table(m);
     }
+    for (int c = 0; st == STATUS_OK && c < m->shard.n_chunks; c++)
+        allocate_slots(m, &m->chunks[c], o->max_B);
     if (st != STATUS_OK) model_destroy(&m);
     *out = m;
     return st;
@@ -91,108 +169,37 @@ status_t model_create(struct model **out, const struct model_options *o, struct 
 void model_destroy(struct model **m)
 {
     if (!*m) return;
+    for (int c = 0; c < (*m)->shard.n_chunks; c++) release_slots(&(*m)->chunks[c]);
+    free((*m)->shared);
     free((*m)->blocks);
-    free((*m)->saved);
     free(*m);
     *m = NULL;
 }
 
-static void embed(struct model *m, struct tensor *x, const struct model_input *in)
-{
-    nn_embedding_fwd(m->nn, x, &m->wte, m->wpe.n_dims ? &m->wpe : NULL, in->tokens,
-                     in->positions);
-}
+/* ---- measuring ----------------------------------------------------------------------------- */
 
-static void need(const struct model_hooks *h, int64_t low, int64_t high)
+/* Every pass there is, through every chunk, with tensors of the right shapes. */
+static void run_all(struct model *m, const struct model_input *in, bool train)
 {
-    if (h && h->need) h->need(h->context, low, high);
-}
-
-static void ready(const struct model_hooks *h, int64_t low)
-{
-    if (h && h->ready) h->ready(h->context, low);
-}
-
-/* Forward through the blocks, keeping what backward will read; returns the last output. */
-static struct tensor blocks_fwd(struct model *m, const struct model_input *in,
-                                const struct model_hooks *hooks)
-{
-    const int64_t N = in->B * in->T, C = m->arch.hidden;
-    struct tensor x = model_take(m, N, C);
-    need(hooks, 0, m->blocks[0].low); /* embeddings lie in front of the blocks */
-    embed(m, &x, in);
-    for (int64_t l = 0; l < m->arch.n_layers; l++) {
-        struct block_saved *s = &m->saved[l];
-        struct tensor out = model_take(m, N, C);
-        const size_t mark = arena_mark(m->arena);
-        s->x = x;
-        block_take(m, s, in->B, in->T);
-        need(hooks, m->blocks[l].low, m->blocks[l].high);
-        block_fwd(m, &m->blocks[l], s, &out, in);
-        if (m->recompute == MODEL_RECOMPUTE_FULL) arena_rewind(m->arena, mark);
-        x = out;
-    }
-    return x;
-}
-
-static void blocks_bwd(struct model *m, const struct model_input *in, struct tensor *dx,
-                       const struct model_hooks *hooks)
-{
-    for (int64_t l = m->arch.n_layers - 1; l >= 0; l--) {
-        struct block_saved *s = &m->saved[l];
-        const size_t mark = arena_mark(m->arena);
-        if (m->recompute == MODEL_RECOMPUTE_FULL) {
-            struct tensor out = model_take(m, dx->shape[0], dx->shape[1]);
-            block_take(m, s, in->B, in->T);
-            block_fwd(m, &m->blocks[l], s, &out, in);
+    const int64_t own = model_own_rows(m, in->B), all = model_all_rows(m, in->B);
+    struct nn_loss loss = {0};
+    for (int c = 0; c < m->shard.n_chunks; c++) {
+        struct model_pass p = {.chunk = c,
+                               .weight_slot = m->chunks[c].n_weight_slots > 0 ? 0 : -1,
+                               .in = *in,
+                               .loss = &loss,
+                               .gradient_scale = 1};
+        const struct model_hooks hooks = {.sum_replicated = true};
+        p.hooks = &hooks;
+        p.x = p.y = tensor_2d(NULL, m->dtype, own, m->arch.hidden);
+        p.dx = tensor_2d(NULL, m->dtype, all, m->arch.hidden);
+        if (train) {
+            model_forward(m, &p);
+            model_backward(m, &p);
+            if (p.weight_slot >= 0) model_weights(m, &p);
         }
-        block_bwd(m, &m->blocks[l], s, dx, in);
-        arena_rewind(m->arena, mark);
-        ready(hooks, m->blocks[l].low);
+        model_infer(m, &p, NULL);
     }
-}
-
-void model_train(struct model *m, const struct model_input *in, struct nn_loss *loss,
-                 float gradient_scale, const struct model_hooks *hooks)
-{
-    const size_t mark = arena_mark(m->arena);
-    const int64_t N = in->B * in->T, C = m->arch.hidden;
-    const struct tensor x = blocks_fwd(m, in, hooks);
-    struct tensor h = model_take(m, N, C), stats = norm_stats(m, N);
-    struct tensor dh = model_take(m, N, C), dx = model_take(m, N, C);
-    need(hooks, m->norm_low, m->norm_high);
-    need(hooks, m->head_low, m->head_high);
-    norm_fwd(m, &h, &stats, &x, &m->final_norm);
-    nn_cross_entropy(m->nn, loss, NULL, &dh, &m->dhead, &h, &m->head, in->targets,
-                     gradient_scale);
-    if (dx.data) device_zero(m->device, dx.data, tensor_bytes(&dx));
-    norm_bwd(m, &dx, &dh, &x, &stats, &m->final_norm);
-    blocks_bwd(m, in, &dx, hooks);
-    nn_embedding_bwd(m->nn, &m->dwte, m->wpe.n_dims ? &m->dwpe : NULL, &dx, in->tokens,
-                     in->positions);
-    ready(hooks, 0);
-    arena_rewind(m->arena, mark);
-}
-
-void model_loss(struct model *m, const struct model_input *in, struct nn_loss *loss,
-                float *row_loss)
-{
-    const size_t mark = arena_mark(m->arena);
-    const int64_t N = in->B * in->T, C = m->arch.hidden;
-    struct tensor x = model_take(m, N, C), out = model_take(m, N, C);
-    struct block_saved s = {0}; /* nothing is kept: every block uses the same memory */
-    block_take(m, &s, in->B, in->T);
-    embed(m, &x, in);
-    for (int64_t l = 0; l < m->arch.n_layers; l++) {
-        s.x = x;
-        block_fwd(m, &m->blocks[l], &s, &out, in);
-        const struct tensor swap = x;
-        x = out;
-        out = swap;
-    }
-    norm_fwd(m, &s.h1, &s.stats1, &x, &m->final_norm);
-    nn_cross_entropy(m->nn, loss, row_loss, NULL, NULL, &s.h1, &m->head, in->targets, 0);
-    arena_rewind(m->arena, mark);
 }
 
 status_t model_measure(const struct model_options *o, struct device *dev, int n_threads,
@@ -204,12 +211,10 @@ status_t model_measure(const struct model_options *o, struct device *dev, int n_
     const int32_t unread = 0; /* nothing is computed */
     const struct model_input in = {
         .B = o->max_B, .T = o->T, .doc_start = o->documents ? &unread : NULL};
-    struct nn_loss loss = {0};
     status_t st = nn_create_measuring(&nn, dev, n_threads);
     if (st == STATUS_OK) st = model_create(&m, o, nn, NULL, NULL, &arena);
     if (st != STATUS_OK) goto out;
-    if (train) model_train(m, &in, &loss, 1, NULL);
-    model_loss(m, &in, &loss, NULL);
+    run_all(m, &in, train);
     *needs = (struct model_needs){.activation_bytes = arena.peak_bytes,
                                   .scratch_bytes = nn_scratch_peak_bytes(nn)};
 out:

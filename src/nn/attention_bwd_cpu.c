@@ -10,19 +10,21 @@
 #include "nn/simd_math.h"
 
 struct backward {
-    const struct nn_attention *a;
-    const float *qkv, *dy, *lse, *delta;
-    float *dqkv;
-    float *dq_parts; /* [parts - 1, N, H*D] */
-    int64_t W;       /* numbers in a row of qkv */
-    int64_t G;       /* query heads of a kv head */
+    const struct attention_view *a;
+    const float *q, *kv, *dy, *lse, *delta;
+    float *dq; /* rows dq_width apart, all heads */
+    int64_t dq_width;
+    bool adds;       /* to dq, else it is assigned */
+    float *dkv;      /* as kv, of the view's widths */
+    float *dq_parts; /* [parts - 1, B*Tq, H*D] */
     int64_t parts;
 };
 
 /* One part of the key tiles of one kv head, with the thread's buffers. */
 struct key_part {
-    int64_t b, group, part;
-    float *dq; /* where this part adds dq of sequence b, first head of the group */
+    int64_t b, kv_head, part;
+    int64_t h0, h1; /* query heads that use it */
+    float *dq;      /* where this part adds dq of sequence b */
     int64_t dq_ld;
     float *p, *ds;  /* [ATTENTION_Q, ATTENTION_K] */
     float *dk, *dv; /* [ATTENTION_K, D] */
@@ -48,48 +50,49 @@ static void gradient_row(float *p, float *ds, struct attention_span span, int64_
 static void backward_tile(const struct backward *w, const struct key_part *t, int64_t h,
                           int64_t q0, int64_t q1, int64_t k0, int64_t k1)
 {
-    const struct nn_attention *a = w->a;
-    const int64_t D = a->D, W = w->W, HD = a->H * D, row = t->b * a->T;
+    const struct attention_view *a = w->a;
+    const int64_t D = a->D, HD = a->H * D, row = t->b * a->Tq;
     const int64_t nq = q1 - q0, nk = k1 - k0, ld = attention_pad(nk);
-    const float *q = w->qkv + (row + q0) * W + h * D;
-    const float *k = w->qkv + (row + k0) * W + (a->H + t->group) * D;
-    const float *v = k + a->K * D;
+    const float *q = w->q + (row + q0) * a->q_width + h * D;
+    const float *kv = w->kv + (t->b * a->Tk + k0) * a->kv_width + t->kv_head * D;
+    const float *k = kv + a->k_at, *v = kv + a->v_at;
     const float *dy = w->dy + (row + q0) * HD + h * D;
-    const int64_t head_row = (t->b * a->H + h) * a->T;
+    const int64_t head_row = (t->b * a->H + h) * a->Tq;
     float *dk = t->dk + (k0 - t->k0) * D, *dv = t->dv + (k0 - t->k0) * D;
-    float *dq = t->dq + q0 * t->dq_ld + (h - t->group * w->G) * D;
+    float *dq = t->dq + q0 * t->dq_ld + h * D;
 
-    nn_gemm(false, true, nq, nk, D, a->scale, q, W, k, W, 0, t->p, ld);
-    nn_gemm(false, true, nq, nk, D, 1, dy, HD, v, W, 0, t->ds, ld);
+    nn_gemm(false, true, nq, nk, D, a->scale, q, a->q_width, k, a->kv_width, 0, t->p, ld);
+    nn_gemm(false, true, nq, nk, D, 1, dy, HD, v, a->kv_width, 0, t->ds, ld);
     for (int64_t i = q0; i < q1; i++) {
         const struct attention_span span = attention_row_span(a, t->b, i, k0, k1);
         gradient_row(t->p + (i - q0) * ld, t->ds + (i - q0) * ld, span, ld,
                      w->lse[head_row + i], w->delta[head_row + i]);
     }
     nn_gemm(true, false, nk, D, nq, 1, t->p, ld, dy, HD, 1, dv, D);
-    nn_gemm(true, false, nk, D, nq, a->scale, t->ds, ld, q, W, 1, dk, D);
-    nn_gemm(false, false, nq, D, nk, a->scale, t->ds, ld, k, W, 1, dq, t->dq_ld);
+    nn_gemm(true, false, nk, D, nq, a->scale, t->ds, ld, q, a->q_width, 1, dk, D);
+    nn_gemm(false, false, nq, D, nk, a->scale, t->ds, ld, k, a->kv_width, 1, dq,
+            t->dq_ld);
 }
 
 static void backward_keys(const struct backward *w, struct key_part *t)
 {
-    const struct nn_attention *a = w->a;
+    const struct attention_view *a = w->a;
     const int64_t D = a->D, n = t->k1 - t->k0;
     memset(t->dk, 0, (size_t)(n * D) * sizeof *t->dk);
     memset(t->dv, 0, (size_t)(n * D) * sizeof *t->dv);
-    for (int64_t q0 = t->k0; q0 < a->T; q0 += ATTENTION_Q) {
-        const int64_t q1 = attention_min(q0 + ATTENTION_Q, a->T);
-        const int64_t start = attention_tile_start(a, t->b, q0, q1);
-        const int64_t k0 = start > t->k0 ? start : t->k0;
-        const int64_t k1 = attention_min(t->k1, q1);
+    for (int64_t q0 = a->high ? 0 : t->k0; q0 < a->Tq; q0 += ATTENTION_Q) {
+        const int64_t q1 = attention_min(q0 + ATTENTION_Q, a->Tq);
+        int64_t first, end;
+        attention_tile_keys(a, t->b, q0, q1, &first, &end);
+        const int64_t k0 = first > t->k0 ? first : t->k0;
+        const int64_t k1 = attention_min(t->k1, end);
         if (k0 >= k1) continue;
-        for (int64_t g = 0; g < w->G; g++)
-            backward_tile(w, t, t->group * w->G + g, q0, q1, k0, k1);
+        for (int64_t h = t->h0; h < t->h1; h++) backward_tile(w, t, h, q0, q1, k0, k1);
     }
     for (int64_t j = 0; j < n; j++) {
-        float *dk = w->dqkv + (t->b * a->T + t->k0 + j) * w->W + (a->H + t->group) * D;
-        memcpy(dk, t->dk + j * D, (size_t)D * sizeof *dk);
-        memcpy(dk + a->K * D, t->dv + j * D, (size_t)D * sizeof *dk);
+        float *row = w->dkv + (t->b * a->Tk + t->k0 + j) * a->kv_width + t->kv_head * D;
+        memcpy(row + a->k_at, t->dk + j * D, (size_t)D * sizeof *row);
+        memcpy(row + a->v_at, t->dv + j * D, (size_t)D * sizeof *row);
     }
 }
 
@@ -97,42 +100,45 @@ static void backward_keys(const struct backward *w, struct key_part *t)
  * seen by more query rows than the last. */
 static void backward_part(const struct backward *w, struct key_part *t)
 {
-    const struct nn_attention *a = w->a;
-    const int64_t HD = a->H * a->D, first = t->group * w->G * a->D;
-    t->dq = t->part == 0 ? w->dqkv + t->b * a->T * w->W + first
+    const struct attention_view *a = w->a;
+    const int64_t HD = a->H * a->D, first_head = t->kv_head * a->group - a->first;
+    t->h0 = first_head > 0 ? first_head : 0;
+    t->h1 = attention_min(first_head + a->group, a->H);
+    t->dq = t->part == 0 ? w->dq + t->b * a->Tq * w->dq_width
                          : w->dq_parts + (t->part - 1) * attention_bwd_part_floats(a) +
-                               t->b * a->T * HD + first;
-    t->dq_ld = t->part == 0 ? w->W : HD;
-    for (int64_t i = 0; i < a->T; i++)
-        memset(t->dq + i * t->dq_ld, 0, (size_t)(w->G * a->D) * sizeof *t->dq);
+                               t->b * a->Tq * HD;
+    t->dq_ld = t->part == 0 ? w->dq_width : HD;
+    for (int64_t i = 0; i < a->Tq && !(w->adds && t->part == 0); i++)
+        memset(t->dq + i * t->dq_ld + t->h0 * a->D, 0,
+               (size_t)((t->h1 - t->h0) * a->D) * sizeof *t->dq);
 
-    const int64_t tiles = attention_ceil_div(a->T, ATTENTION_K);
+    const int64_t tiles = attention_ceil_div(a->Tk, ATTENTION_K);
     for (int64_t round = 0; round * w->parts < tiles; round++) {
         const int64_t place = round % 2 ? w->parts - 1 - t->part : t->part;
         t->k0 = (round * w->parts + place) * ATTENTION_K;
-        t->k1 = attention_min(t->k0 + ATTENTION_K, a->T);
+        t->k1 = attention_min(t->k0 + ATTENTION_K, a->Tk);
         if (t->k0 < t->k1) backward_keys(w, t);
     }
 }
 
 /* delta[b,h,i] = sum_d dy[b,i,h,d] y[b,i,h,d] */
 static void delta_row(float *delta, const float *dy, const float *y,
-                      const struct nn_attention *a, int64_t n)
+                      const struct attention_view *a, int64_t n)
 {
-    const int64_t b = n / a->T, i = n % a->T, D = a->D;
+    const int64_t b = n / a->Tq, i = n % a->Tq, D = a->D;
     for (int64_t h = 0; h < a->H; h++) {
         const float *u = dy + (n * a->H + h) * D, *v = y + (n * a->H + h) * D;
         float s = 0;
 #pragma omp simd reduction(+ : s)
         for (int64_t d = 0; d < D; d++) s += u[d] * v[d];
-        delta[(b * a->H + h) * a->T + i] = s;
+        delta[(b * a->H + h) * a->Tq + i] = s;
     }
 }
 
 static void add_parts(const struct backward *w, int64_t n)
 {
     const int64_t HD = w->a->H * w->a->D;
-    float *dq = w->dqkv + n * w->W;
+    float *dq = w->dq + n * w->dq_width;
     for (int64_t part = 1; part < w->parts; part++) {
         const float *from =
             w->dq_parts + (part - 1) * attention_bwd_part_floats(w->a) + n * HD;
@@ -141,17 +147,19 @@ static void add_parts(const struct backward *w, int64_t n)
     }
 }
 
-void NN_CPU(attention_bwd)(int threads, float *dqkv, float *scratch, const float *dy,
-                           const float *y, const float *lse, const float *qkv,
-                           const struct nn_attention *a)
+void NN_CPU(attention_bwd)(int threads, const struct attention_gradients *g,
+                           float *scratch, const float *dy, const float *y,
+                           const float *lse, const float *q, const float *kv,
+                           const struct attention_view *a)
 {
-    const int64_t N = a->B * a->T;
+    const int64_t N = a->B * a->Tq;
     float *delta = scratch;
-    struct backward w = {.a = a, .qkv = qkv, .dy = dy, .lse = lse, .delta = delta};
-    w.dqkv = dqkv;
-    w.dq_parts = delta + attention_pad(a->B * a->H * a->T);
-    w.W = (a->H + 2 * a->K) * a->D;
-    w.G = a->H / a->K;
+    struct backward w = {.a = a, .q = q, .kv = kv, .dy = dy, .lse = lse, .delta = delta};
+    w.dq = g->dq;
+    w.dq_width = g->dq_width;
+    w.adds = g->adds;
+    w.dkv = g->dkv;
+    w.dq_parts = delta + attention_pad(a->B * a->H * a->Tq);
     w.parts = attention_bwd_parts(a, threads);
     float *tiles = w.dq_parts + (w.parts - 1) * attention_bwd_part_floats(a);
 #pragma omp parallel num_threads(threads)
@@ -165,7 +173,8 @@ void NN_CPU(attention_bwd)(int threads, float *dqkv, float *scratch, const float
         for (int64_t n = 0; n < N; n++) delta_row(delta, dy, y, a, n);
 #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < a->B * a->K * w.parts; i++) {
-            t.b = i / w.parts / a->K, t.group = i / w.parts % a->K, t.part = i % w.parts;
+            t.b = i / w.parts / a->K, t.kv_head = i / w.parts % a->K;
+            t.part = i % w.parts;
             backward_part(&w, &t);
         }
 #pragma omp for schedule(static)

@@ -46,7 +46,7 @@ static void scale_row(float *x, float by, int64_t n)
 
 /* Scores [nq, ld] of keys [k0, k1) become exp(score - max).  Three loops, because in one each
  * row would wait for its maximum, then for the factor, then for the sum. */
-static void softmax_rows(struct query_tile *t, const struct nn_attention *a, int64_t k0,
+static void softmax_rows(struct query_tile *t, const struct attention_view *a, int64_t k0,
                          int64_t k1, int64_t ld)
 {
     const int64_t nq = t->q1 - t->q0;
@@ -67,43 +67,63 @@ static void softmax_rows(struct query_tile *t, const struct nn_attention *a, int
 }
 
 /* Key rows [k0, k1) for all query rows of the tile. */
-static void add_keys(struct query_tile *t, const float *qkv, const struct nn_attention *a,
-                     int64_t k0, int64_t k1)
+static void add_keys(struct query_tile *t, const float *q_rows, const float *kv_rows,
+                     const struct attention_view *a, int64_t k0, int64_t k1)
 {
-    const int64_t W = (a->H + 2 * a->K) * a->D, D = a->D, group = t->h / (a->H / a->K);
-    const float *rows = qkv + t->b * a->T * W;
-    const float *q = rows + t->q0 * W + t->h * D;
-    const float *k = rows + k0 * W + (a->H + group) * D;
-    const float *v = k + a->K * D;
+    const int64_t D = a->D, kv_head = (t->h + a->first) / a->group;
+    const float *q = q_rows + (t->b * a->Tq + t->q0) * a->q_width + t->h * D;
+    const float *row = kv_rows + (t->b * a->Tk + k0) * a->kv_width + kv_head * D;
+    const float *k = row + a->k_at, *v = row + a->v_at;
     const int64_t nq = t->q1 - t->q0, nk = k1 - k0, ld = attention_pad(nk);
-    nn_gemm(false, true, nq, nk, D, a->scale, q, W, k, W, 0, t->scores, ld);
+    nn_gemm(false, true, nq, nk, D, a->scale, q, a->q_width, k, a->kv_width, 0, t->scores,
+            ld);
     softmax_rows(t, a, k0, k1, ld);
-    nn_gemm(false, false, nq, D, nk, 1, t->scores, ld, v, W, 1, t->sum_v, D);
+    nn_gemm(false, false, nq, D, nk, 1, t->scores, ld, v, a->kv_width, 1, t->sum_v, D);
 }
 
-static void forward_tile(struct query_tile *t, float *y, float *lse, const float *qkv,
-                         const struct nn_attention *a)
+/* Nothing was seen yet, or what y and lse tell. */
+static void begin_tile(struct query_tile *t, const float *y, const float *lse, bool fresh,
+                       const struct attention_view *a)
+{
+    for (int64_t i = 0; i < t->q1 - t->q0; i++) {
+        const int64_t row = t->q0 + i, D = a->D;
+        t->max[i] = fresh ? -HUGE_VALF : lse[(t->b * a->H + t->h) * a->Tq + row];
+        const bool seen = t->max[i] > -HUGE_VALF;
+        t->sum[i] = seen ? 1 : 0;
+        if (seen)
+            memcpy(t->sum_v + i * D, y + ((t->b * a->Tq + row) * a->H + t->h) * D,
+                   (size_t)D * sizeof *y);
+        else
+            memset(t->sum_v + i * D, 0, (size_t)D * sizeof *y);
+    }
+}
+
+static void forward_tile(struct query_tile *t, float *y, float *lse, const float *q,
+                         const float *kv, bool fresh, const struct attention_view *a)
 {
     const int64_t nq = t->q1 - t->q0, D = a->D;
-    for (int64_t i = 0; i < nq; i++) t->max[i] = -HUGE_VALF, t->sum[i] = 0;
-    memset(t->sum_v, 0, (size_t)(nq * D) * sizeof *t->sum_v);
-    const int64_t start = attention_tile_start(a, t->b, t->q0, t->q1);
-    for (int64_t k0 = start; k0 < t->q1; k0 += ATTENTION_K)
-        add_keys(t, qkv, a, k0, attention_min(k0 + ATTENTION_K, t->q1));
+    int64_t first, end;
+    begin_tile(t, y, lse, fresh, a);
+    attention_tile_keys(a, t->b, t->q0, t->q1, &first, &end);
+    for (int64_t k0 = first; k0 < end; k0 += ATTENTION_K)
+        add_keys(t, q, kv, a, k0, attention_min(k0 + ATTENTION_K, end));
 
     for (int64_t i = 0; i < nq; i++) {
-        float *row = y + ((t->b * a->T + t->q0 + i) * a->H + t->h) * D;
-        const float *from = t->sum_v + i * D, by = 1 / t->sum[i];
+        float *row = y + ((t->b * a->Tq + t->q0 + i) * a->H + t->h) * D;
+        const bool seen = t->sum[i] > 0;
+        const float *from = t->sum_v + i * D, by = seen ? 1 / t->sum[i] : 0;
 #pragma omp simd
         for (int64_t d = 0; d < D; d++) row[d] = from[d] * by;
-        lse[(t->b * a->H + t->h) * a->T + t->q0 + i] = t->max[i] + logf(t->sum[i]);
+        lse[(t->b * a->H + t->h) * a->Tq + t->q0 + i] =
+            seen ? t->max[i] + logf(t->sum[i]) : -HUGE_VALF;
     }
 }
 
 void NN_CPU(attention_fwd)(int threads, float *y, float *lse, float *scratch,
-                           const float *qkv, const struct nn_attention *a)
+                           const float *q, const float *kv, bool fresh,
+                           const struct attention_view *a)
 {
-    const int64_t tiles = attention_ceil_div(a->T, ATTENTION_Q);
+    const int64_t tiles = attention_ceil_div(a->Tq, ATTENTION_Q);
 #pragma omp parallel num_threads(threads)
     {
         float *mine = scratch + omp_get_thread_num() * attention_fwd_floats(a);
@@ -116,8 +136,8 @@ void NN_CPU(attention_fwd)(int threads, float *y, float *lse, float *scratch,
         for (int64_t i = 0; i < a->B * a->H * tiles; i++) {
             t.b = i / tiles / a->H, t.h = i / tiles % a->H;
             t.q0 = (tiles - 1 - i % tiles) * ATTENTION_Q;
-            t.q1 = attention_min(t.q0 + ATTENTION_Q, a->T);
-            forward_tile(&t, y, lse, qkv, a);
+            t.q1 = attention_min(t.q0 + ATTENTION_Q, a->Tq);
+            forward_tile(&t, y, lse, q, kv, fresh, a);
         }
     }
 }

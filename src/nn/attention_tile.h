@@ -6,6 +6,7 @@
  * can be long: fewer, larger matrix products. */
 #pragma once
 
+#include "nn/attention_view.h"
 #include "nn/nn_impl.h"
 
 enum { ATTENTION_Q = 64, ATTENTION_K = 256 };
@@ -28,14 +29,14 @@ static inline int64_t attention_pad(int64_t n) /* floats, to whole cache lines *
 /* ---- scratch, in floats ----------------------------------------------------------------- */
 
 /* Forward, a thread: scores, their product with v, maximum and sum of a row. */
-static inline int64_t attention_fwd_floats(const struct nn_attention *a)
+static inline int64_t attention_fwd_floats(const struct attention_view *a)
 {
     return ATTENTION_Q * ATTENTION_K + attention_pad(ATTENTION_Q * a->D) +
            2 * attention_pad(ATTENTION_Q);
 }
 
 /* Backward, a thread: P, dS, dk and dv of one tile of key rows. */
-static inline int64_t attention_bwd_floats(const struct nn_attention *a)
+static inline int64_t attention_bwd_floats(const struct attention_view *a)
 {
     return 2 * ATTENTION_Q * ATTENTION_K + 2 * attention_pad(ATTENTION_K * a->D);
 }
@@ -44,9 +45,9 @@ static inline int64_t attention_bwd_floats(const struct nn_attention *a)
  * Where that leaves threads idle, a head's key tiles are dealt to several, and dq, to which
  * they all add, is summed in a fixed order afterwards.  The smallest number of parts that
  * keeps nine tenths of the threads busy, or as many as there are tiles. */
-static inline int64_t attention_bwd_parts(const struct nn_attention *a, int threads)
+static inline int64_t attention_bwd_parts(const struct attention_view *a, int threads)
 {
-    const int64_t most = attention_ceil_div(a->T, ATTENTION_K);
+    const int64_t most = attention_ceil_div(a->Tk, ATTENTION_K);
     int64_t parts = 1;
     for (; parts < most; parts++) {
         const int64_t units = a->B * a->K * parts;
@@ -56,10 +57,19 @@ static inline int64_t attention_bwd_parts(const struct nn_attention *a, int thre
     return parts;
 }
 
-/* dq of one part; the first part adds to dqkv itself. */
-static inline int64_t attention_bwd_part_floats(const struct nn_attention *a)
+/* dq of one part; the first part adds to the result itself. */
+static inline int64_t attention_bwd_part_floats(const struct attention_view *a)
 {
-    return attention_pad(a->B * a->T * a->H * a->D);
+    return attention_pad(a->B * a->Tq * a->H * a->D);
+}
+
+/* delta: [B*H, Tq], then dq of all parts but the first, then each thread's tiles */
+static inline int64_t attention_bwd_all_floats(const struct attention_view *a,
+                                               int threads)
+{
+    return attention_pad(a->B * a->H * a->Tq) +
+           (attention_bwd_parts(a, threads) - 1) * attention_bwd_part_floats(a) +
+           threads * attention_bwd_floats(a);
 }
 
 /* Decode, a thread: the scores of the query heads that share a kv head. */
@@ -70,10 +80,15 @@ static inline int64_t attention_decode_floats(const struct nn_attention *a)
 
 /* ---- what a tile sees -------------------------------------------------------------------- */
 
-static inline int64_t attention_row_start(const struct nn_attention *a, int64_t b,
-                                          int64_t i)
+/* Keys [low, high) of query row i. */
+static inline int64_t attention_low(const struct attention_view *a, int64_t b, int64_t i)
 {
-    return a->doc_start ? a->doc_start[b * a->T + i] : 0;
+    return a->low ? a->low[b * a->Tq + i] : 0;
+}
+
+static inline int64_t attention_high(const struct attention_view *a, int64_t b, int64_t i)
+{
+    return a->high ? a->high[b * a->Tq + i] : i + 1;
 }
 
 /* The columns of a tile of keys [k0, k1) that query row i sees, and the whole vectors around
@@ -82,13 +97,13 @@ struct attention_span {
     int64_t lo, hi, from, to;
 };
 
-static inline struct attention_span attention_row_span(const struct nn_attention *a,
+static inline struct attention_span attention_row_span(const struct attention_view *a,
                                                        int64_t b, int64_t i, int64_t k0,
                                                        int64_t k1)
 {
-    const int64_t start = attention_row_start(a, b, i);
-    struct attention_span s = {.lo = start > k0 ? start - k0 : 0,
-                               .hi = attention_min(i + 1, k1) - k0};
+    const int64_t low = attention_low(a, b, i);
+    struct attention_span s = {.lo = low > k0 ? low - k0 : 0,
+                               .hi = attention_min(attention_high(a, b, i), k1) - k0};
     if (s.lo >= s.hi) return (struct attention_span){0};
     s.from = s.lo / 16 * 16;
     s.to = attention_pad(s.hi);
@@ -108,15 +123,19 @@ static inline void attention_zero_outside(float *x, struct attention_span s, int
     if (s.to < n) memset(x + s.to, 0, (size_t)(n - s.to) * sizeof *x);
 }
 
-/* The first key row that any of the query rows [q0, q1) of sequence b sees. */
-static inline int64_t attention_tile_start(const struct nn_attention *a, int64_t b,
-                                           int64_t q0, int64_t q1)
+/* Keys [*first, *end) are all that any of the query rows [q0, q1) of sequence b sees. */
+static inline void attention_tile_keys(const struct attention_view *a, int64_t b,
+                                       int64_t q0, int64_t q1, int64_t *first,
+                                       int64_t *end)
 {
-    int64_t first = q0;
+    *first = a->Tk;
+    *end = 0;
     for (int64_t i = q0; i < q1; i++) {
-        const int64_t start = attention_row_start(a, b, i);
-        CHECK(0 <= start && start <= i); /* a row sees itself */
-        first = attention_min(first, start);
+        const int64_t low = attention_low(a, b, i), high = attention_high(a, b, i);
+        CHECK(0 <= low && low <= high && high <= a->Tk);
+        CHECK(a->high || low < high); /* a row sees itself */
+        if (low == high) continue;
+        *first = attention_min(*first, low);
+        if (high > *end) *end = high;
     }
-    return first;
 }

@@ -14,29 +14,29 @@ static void check_rows(const struct nn *nn, const int32_t *rows, int64_t N, int6
 
 void nn_embedding_fwd(struct nn *nn, struct tensor *y, const struct tensor *wte,
                       const struct tensor *wpe, const int32_t *tokens,
-                      const int32_t *positions)
+                      const int32_t *positions, int64_t first_token)
 {
     const int64_t N = y->shape[0], C = y->shape[1];
     const enum dtype t = y->dtype;
     CHECK(nn_is_2d(y, t, N, C) && nn_is_2d(wte, t, wte->shape[0], C));
     CHECK(!wpe || nn_is_2d(wpe, t, wpe->shape[0], C));
     if (nn->measuring) return;
-    check_rows(nn, tokens, N, wte->shape[0], "token");
+    if (first_token < 0) check_rows(nn, tokens, N, wte->shape[0], "token");
     if (wpe) check_rows(nn, positions, N, wpe->shape[0], "position");
-    nn->ops->embedding_fwd(nn, y, wte, wpe, tokens, positions);
+    nn->ops->embedding_fwd(nn, y, wte, wpe, tokens, positions, first_token);
 }
 
 void nn_embedding_bwd(struct nn *nn, struct tensor *dwte, struct tensor *dwpe,
                       const struct tensor *dy, const int32_t *tokens,
-                      const int32_t *positions)
+                      const int32_t *positions, int64_t first_token)
 {
     const int64_t N = dy->shape[0], C = dy->shape[1];
     CHECK(dy->dtype <= DTYPE_F16);
     CHECK(nn_is_2d(dy, dy->dtype, N, C) && nn_is_2d(dwte, DTYPE_F32, dwte->shape[0], C));
     CHECK(!dwpe || nn_is_2d(dwpe, DTYPE_F32, dwpe->shape[0], C));
     if (!nn->measuring) {
-        check_rows(nn, tokens, N, dwte->shape[0], "token");
+        if (first_token < 0) check_rows(nn, tokens, N, dwte->shape[0], "token");
         if (dwpe) check_rows(nn, positions, N, dwpe->shape[0], "position");
     }
-    nn->ops->embedding_bwd(nn, dwte, dwpe, dy, tokens, positions);
+    nn->ops->embedding_bwd(nn, dwte, dwpe, dy, tokens, positions, first_token);
 }

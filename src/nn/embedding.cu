@@ -19,16 +19,19 @@ template <typename T, int W>
 static __global__ void __launch_bounds__(EMBEDDING_THREADS)
     embedding_fwd(T *__restrict__ y, const T *__restrict__ wte, const T *__restrict__ wpe,
                   const int32_t *__restrict__ tokens,
-                  const int32_t *__restrict__ positions, int64_t N, int64_t C)
+                  const int32_t *__restrict__ positions, int64_t N, int64_t C,
+                  int64_t first, int64_t V)
 {
     const int lane = threadIdx.x % CUDA_WARP, warp = threadIdx.x / CUDA_WARP;
     const int64_t step = (int64_t)gridDim.x * EMBEDDING_WARPS;
     for (int64_t n = (int64_t)blockIdx.x * EMBEDDING_WARPS + warp; n < N; n += step) {
-        const T *token = wte + tokens[n] * C;
+        const int64_t row = tokens[n] - first;
+        const bool here = row >= 0 && row < V; /* else it is a row of zeros */
+        const T *token = wte + (here ? row : 0) * C;
         const T *position = wpe ? wpe + positions[n] * C : NULL;
         for (int64_t c = lane * W; c < C; c += CUDA_WARP * W) {
-            float v[W];
-            load_floats<W>(v, token + c);
+            float v[W] = {0.0f};
+            if (here) load_floats<W>(v, token + c);
             if (position) {
                 float p[W];
                 load_floats<W>(p, position + c);
@@ -41,25 +44,26 @@ static __global__ void __launch_bounds__(EMBEDDING_THREADS)
 
 template <typename T>
 static void fwd(cudaStream_t s, T *y, const T *wte, const T *wpe, const int32_t *tokens,
-                const int32_t *positions, int64_t N, int64_t C)
+                const int32_t *positions, int64_t N, int64_t C, int64_t first, int64_t V)
 {
     const bool aligned = aligned_16(y, C) && aligned_16(wte, C) && aligned_16(wpe, C);
     const unsigned grid = grid_size(ceil_div(N, EMBEDDING_WARPS));
     if (aligned)
         CUDA_LAUNCH((embedding_fwd<T, vec16<T>::N>), grid, EMBEDDING_THREADS, 0, s, y,
-                    wte, wpe, tokens, positions, N, C);
+                    wte, wpe, tokens, positions, N, C, first, V);
     else
         CUDA_LAUNCH((embedding_fwd<T, 1>), grid, EMBEDDING_THREADS, 0, s, y, wte, wpe,
-                    tokens, positions, N, C);
+                    tokens, positions, N, C, first, V);
 }
 
 extern "C" void cuda_embedding_fwd(cudaStream_t s, enum dtype t, void *y, const void *wte,
                                    const void *wpe, const int32_t *tokens,
-                                   const int32_t *positions, int64_t N, int64_t C)
+                                   const int32_t *positions, int64_t N, int64_t C,
+                                   int64_t first, int64_t V)
 {
     if (N == 0) return;
     CUDA_FOR_TYPE(t, fwd(s, static_cast<T *>(y), static_cast<const T *>(wte),
-                         static_cast<const T *>(wpe), tokens, positions, N, C));
+                         static_cast<const T *>(wpe), tokens, positions, N, C, first, V));
 }
 
 /* ---- backward ------------------------------------------------------------------------------ */
@@ -98,7 +102,7 @@ static __device__ __forceinline__ int32_t key_at(const int32_t *keys, int64_t i,
 template <typename T, int W>
 static __global__ void __launch_bounds__(EMBEDDING_THREADS)
     embedding_bwd_short(float *dw, const T *dy, const int32_t *keys, const int32_t *rows,
-                        int64_t N, int64_t C)
+                        int64_t N, int64_t C, int64_t limit)
 {
     const int lane = threadIdx.x % CUDA_WARP, warp = threadIdx.x / CUDA_WARP;
     const int64_t from = (int64_t)blockIdx.x * EMBEDDING_WARPS + warp;
@@ -107,7 +111,7 @@ static __global__ void __launch_bounds__(EMBEDDING_THREADS)
     const int32_t behind = key_at(keys, from + SHORT, N);
     const int32_t mine = key_at(keys, from + lane, N);
     const int row = from + lane < N ? rows[from + lane] : 0;
-    if (before == key || behind == key) return;
+    if (before == key || behind == key || key >= limit) return;
     const int count = __popc(__ballot_sync(0xffffffffu, mine == key));
     float *to = dw + key * C;
     for (int64_t first = 0; first < C; first += CUDA_WARP * W) {
@@ -137,13 +141,13 @@ static __device__ __forceinline__ int64_t long_run_at(const int32_t *keys, int64
 template <typename T, int W>
 static __global__ void __launch_bounds__(LONG_THREADS)
     embedding_bwd_long(float *dw, const T *dy, const int32_t *keys, const int32_t *rows,
-                       int64_t N, int64_t C)
+                       int64_t N, int64_t C, int64_t limit)
 {
     CUDA_SHARED(float, room, (LONG_THREADS * W));
     const int lane = threadIdx.x % CUDA_WARP, warp = threadIdx.x / CUDA_WARP;
     const int64_t place = (int64_t)blockIdx.x * SHORT, from = long_run_at(keys, place, N);
-    if (from < 0) return;
     const int32_t key = keys[place];
+    if (from < 0 || key >= limit) return;
     const int64_t first = (int64_t)blockIdx.y * CUDA_WARP * W, c = first + lane * W;
     float sum[W] = {0.0f};
     /* this warp's rows: every LONG_WARPS-th of the run, of which a lane fetches one */
@@ -166,49 +170,71 @@ static __global__ void __launch_bounds__(LONG_THREADS)
 
 template <typename T, int W>
 static void launch_bwd(cudaStream_t s, float *dw, const T *dy,
-                       const struct sorted_rows *r, int64_t N, int64_t C)
+                       const struct sorted_rows *r, int64_t N, int64_t C, int64_t limit)
 {
     const unsigned short_grid = (unsigned)ceil_div(N, EMBEDDING_WARPS);
     const dim3 long_grid((unsigned)ceil_div(N, SHORT),
                          (unsigned)ceil_div(C, CUDA_WARP * W));
     CUDA_LAUNCH((embedding_bwd_short<T, W>), short_grid, EMBEDDING_THREADS, 0, s, dw, dy,
-                r->keys, r->rows, N, C);
+                r->keys, r->rows, N, C, limit);
     if (N > SHORT)
         CUDA_LAUNCH((embedding_bwd_long<T, W>), long_grid, LONG_THREADS, 0, s, dw, dy,
-                    r->keys, r->rows, N, C);
+                    r->keys, r->rows, N, C, limit);
 }
 
 template <typename T>
 static void bwd(cudaStream_t s, float *dw, const T *dy, const struct sorted_rows *r,
-                int64_t N, int64_t C)
+                int64_t N, int64_t C, int64_t limit)
 {
     if (aligned_16(dy, C) && aligned_16(dw, C))
-        launch_bwd<T, vec16<T>::N>(s, dw, dy, r, N, C);
+        launch_bwd<T, vec16<T>::N>(s, dw, dy, r, N, C, limit);
     else
-        launch_bwd<T, 1>(s, dw, dy, r, N, C);
+        launch_bwd<T, 1>(s, dw, dy, r, N, C, limit);
 }
 
-/* dw[index[n],:] += dy[n,:] for a table of `limit` rows */
+/* row[n] = the table's row of a token, V where it has none */
+static __global__ void __launch_bounds__(EMBEDDING_THREADS)
+    embedding_rows(int32_t *row, const int32_t *tokens, int64_t N, int64_t first,
+                   int64_t V)
+{
+    const int64_t step = (int64_t)gridDim.x * EMBEDDING_THREADS;
+    for (int64_t n = (int64_t)blockIdx.x * EMBEDDING_THREADS + threadIdx.x; n < N;
+         n += step) {
+        const int64_t r = tokens[n] - first;
+        row[n] = static_cast<int32_t>(r >= 0 && r < V ? r : V);
+    }
+}
+
+/* dw[index[n],:] += dy[n,:] for a table of `limit` rows; index[n] == limit: nothing */
 static void table_bwd(cudaStream_t s, enum dtype t, float *dw, int32_t *scratch,
                       const void *dy, const int32_t *index, int64_t N, int64_t C,
                       int64_t limit)
 {
-    const struct sorted_rows r = sort_rows(s, scratch, index, N, limit);
-    CUDA_FOR_TYPE(t, bwd(s, dw, static_cast<const T *>(dy), &r, N, C));
+    const struct sorted_rows r = sort_rows(s, scratch, index, N, limit + 1);
+    CUDA_FOR_TYPE(t, bwd(s, dw, static_cast<const T *>(dy), &r, N, C, limit));
 }
 
 extern "C" int64_t cuda_embedding_bwd_ints(int64_t N, int64_t V, int64_t P)
 {
-    const int64_t tokens = sort_rows_ints(N, V), positions = sort_rows_ints(N, P);
+    const int64_t tokens = N + sort_rows_ints(N, V + 1);
+    const int64_t positions = sort_rows_ints(N, P + 1);
     return tokens > positions ? tokens : positions; /* one after the other */
 }
 
 extern "C" void cuda_embedding_bwd(cudaStream_t s, enum dtype t, float *dwte, float *dwpe,
                                    int32_t *scratch, const void *dy,
                                    const int32_t *tokens, const int32_t *positions,
-                                   int64_t N, int64_t C, int64_t V, int64_t P)
+                                   int64_t N, int64_t C, int64_t V, int64_t P,
+                                   int64_t first)
 {
     if (N == 0) return;
-    table_bwd(s, t, dwte, scratch, dy, tokens, N, C, V);
+    if (first >= 0) {
+        const unsigned grid = grid_size(ceil_div(N, EMBEDDING_THREADS));
+        CUDA_LAUNCH(embedding_rows, grid, EMBEDDING_THREADS, 0, s, scratch, tokens, N,
+                    first, V);
+        table_bwd(s, t, dwte, scratch + N, dy, scratch, N, C, V);
+    } else {
+        table_bwd(s, t, dwte, scratch, dy, tokens, N, C, V);
+    }
     if (dwpe) table_bwd(s, t, dwpe, scratch, dy, positions, N, C, P);
 }

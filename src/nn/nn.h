@@ -139,6 +139,9 @@ struct nn_attention {
     int64_t B, T, H, K, D;
     float scale;
     const int32_t *doc_start; /* [N], row index inside the sequence; NULL: 0 everywhere */
+    /* Query heads [first, first + H) counted from a kv head's first, of which each kv head has
+     * `group`: head h uses kv head (h + first) / group, and K are needed.  group 0: H / K, 0. */
+    int64_t group, first;
 };
 
 /* y: [N, H*D]; lse: [B*H, T] log-sum-exp of S, kept for backward;
@@ -150,6 +153,32 @@ void nn_attention_fwd(struct nn *nn, struct tensor *y, struct tensor *lse,
 void nn_attention_bwd(struct nn *nn, struct tensor *dqkv, const struct tensor *dy,
                       const struct tensor *y, const struct tensor *lse,
                       const struct tensor *qkv, const struct nn_attention *a);
+
+/* ---- attention_part.c: keys and values in parts ------------------------------------------ */
+
+/* Row i of sequence b sees the part's rows [low, high) of its sequence, which may be none; neither
+ * decreases along the rows of a sequence. */
+struct nn_attention_part {
+    int64_t B, H, K, D;
+    int64_t group, first; /* as above, never 0 */
+    int64_t Tq, Tk;       /* rows of a sequence in q, in the part */
+    float scale;
+    const int32_t *low, *high; /* [B * Tq], device memory */
+};
+
+/* Attention to what was seen in earlier parts and to this one: y and lse, both fp32, go on from
+ * where they are, from nothing if `fresh`.  A row that has seen nothing: y = 0, lse = -infinity.
+ * y: [B*Tq, H*D]; lse: [B*H, Tq]; qkv: [B*Tq, (H + 2K) * D], of which q is read;
+ * kv: [B*Tk, 2K * D], k heads, then v heads. */
+void nn_attention_part_fwd(struct nn *nn, struct tensor *y, struct tensor *lse,
+                           const struct tensor *qkv, const struct tensor *kv,
+                           const struct nn_attention_part *a, bool fresh);
+/* This part's share of the gradients, from y and lse over all parts; y, dy in qkv's type.
+ * dq: [B*Tq, H*D] fp32, +=; dkv: [B*Tk, 2K * D] fp32, assigned. */
+void nn_attention_part_bwd(struct nn *nn, struct tensor *dq, struct tensor *dkv,
+                           const struct tensor *dy, const struct tensor *y,
+                           const struct tensor *lse, const struct tensor *qkv,
+                           const struct tensor *kv, const struct nn_attention_part *a);
 
 /* One more token of each of B sequences against a cache of what was before.
  * y: [B, H*D]; qkv: [B, (H + 2K) * D] of the new token; cache_k, cache_v: [B * max_T, K*D];
@@ -175,15 +204,20 @@ void nn_swiglu_bwd(struct nn *nn, struct tensor *dgu, const struct tensor *dy,
 
 /* ---- embedding.c ------------------------------------------------------------------------ */
 
+enum { NN_ALL_TOKENS = -1 };
+
 /* y[n,:] = wte[tokens[n],:] + wpe[positions[n],:]; wpe may be NULL.
- * y: [N,C], wte: [V,C], wpe: [P,C]; tokens, positions: [N]. */
+ * y: [N,C], wte: [V,C], wpe: [P,C]; tokens, positions: [N].
+ * first_token: wte holds the rows of tokens [first_token, first_token + V) of a larger vocabulary,
+ * and all others count as rows of zeros; NN_ALL_TOKENS: every token must be in it. */
 void nn_embedding_fwd(struct nn *nn, struct tensor *y, const struct tensor *wte,
                       const struct tensor *wpe, const int32_t *tokens,
-                      const int32_t *positions);
-/* dwte[tokens[n],:] += dy[n,:], dwpe[positions[n],:] += dy[n,:]; dwpe may be NULL. */
+                      const int32_t *positions, int64_t first_token);
+/* dwte[tokens[n],:] += dy[n,:], dwpe[positions[n],:] += dy[n,:]; dwpe may be NULL.  Tokens that
+ * dwte has no row for add to none. */
 void nn_embedding_bwd(struct nn *nn, struct tensor *dwte, struct tensor *dwpe,
                       const struct tensor *dy, const int32_t *tokens,
-                      const int32_t *positions);
+                      const int32_t *positions, int64_t first_token);
 
 /* ---- cross_entropy.c: LM head and loss in one ------------------------------------------- */
 
@@ -192,15 +226,29 @@ struct nn_loss {
     int64_t n_targets; /* counted rows: those with target >= 0 */
 };
 
+/* A part of the vocabulary: each of `count` ranks has one and calls with the same x and targets. */
+struct nn_vocab_slice {
+    int64_t first;      /* token of w's first row */
+    int64_t vocab_size; /* of all parts together */
+    int index, count;   /* this part among all */
+    /* stats[count][rows][3], fp32 in device memory: block `index` is set by work in the compute
+     * queue, and work queued after the call finds all of them */
+    void (*gather)(void *context, float *stats, int64_t rows);
+    void *context;
+};
+
 /* logits = x w^T are made for a chunk of rows at a time, turned into their own gradient in
  * place, and used up: [N,V] is never held.  The gradient is that of gradient_scale * *sum*.
  * x: [N,C]; w: [V,C]; targets: [N], -1 = not counted.
  * dx: [N,C] assigned, dw: [V,C] accumulates; both NULL: loss only.
- * *loss, in device memory, is added to.  row_loss: [N] or NULL, 0 for rows that are not counted. */
+ * *loss, in device memory, is added to.  row_loss: [N] or NULL, 0 for rows that are not counted.
+ * slice: w is only that part of the vocabulary: maximum and sum of a row are put together from those
+ * of all parts, so that logits stay where they are.  Losses are those of the whole vocabulary, the
+ * same on all ranks; dx is this part's term of the sum that makes the gradient.  NULL: w is all. */
 void nn_cross_entropy(struct nn *nn, struct nn_loss *loss, float *row_loss,
                       struct tensor *dx, struct tensor *dw, const struct tensor *x,
                       const struct tensor *w, const int32_t *targets,
-                      float gradient_scale);
+                      float gradient_scale, const struct nn_vocab_slice *slice);
 
 /* ---- adamw_update.c, sum_squares.c, cast.c: on flat ranges -------------------------------- */
 
@@ -238,3 +286,11 @@ void nn_sum_squares(struct nn *nn, double *sum, const float *x, int64_t n);
 
 /* y = x in y's type, rounded to nearest even; same shape */
 void nn_cast(struct nn *nn, struct tensor *y, const struct tensor *x);
+
+/* ---- columns.c, add.c --------------------------------------------------------------------- */
+
+/* y[n, y_col + c] = x[n, x_col + c] for c < cols, in y's type.  y, x: 2-d, equally many rows. */
+void nn_copy_columns(struct nn *nn, struct tensor *y, int64_t y_col,
+                     const struct tensor *x, int64_t x_col, int64_t cols);
+/* y += x, fp32, as many elements, any shape */
+void nn_add(struct nn *nn, struct tensor *y, const struct tensor *x);

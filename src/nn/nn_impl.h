@@ -40,12 +40,20 @@ struct nn_ops {
     void (*attention_bwd)(struct nn *nn, struct tensor *dqkv, const struct tensor *dy,
                           const struct tensor *y, const struct tensor *lse,
                           const struct tensor *qkv, const struct nn_attention *a);
+    void (*attention_part_fwd)(struct nn *nn, struct tensor *y, struct tensor *lse,
+                               const struct tensor *qkv, const struct tensor *kv,
+                               const struct nn_attention_part *a, bool fresh);
+    void (*attention_part_bwd)(struct nn *nn, struct tensor *dq, struct tensor *dkv,
+                               const struct tensor *dy, const struct tensor *y,
+                               const struct tensor *lse, const struct tensor *qkv,
+                               const struct tensor *kv,
+                               const struct nn_attention_part *a);
     void (*attention_decode)(struct nn *nn, struct tensor *y, struct tensor *cache_k,
                              struct tensor *cache_v, const struct tensor *qkv,
                              int64_t length, const struct nn_attention *a);
     void (*embedding_bwd)(struct nn *nn, struct tensor *dwte, struct tensor *dwpe,
                           const struct tensor *dy, const int32_t *tokens,
-                          const int32_t *positions);
+                          const int32_t *positions, int64_t first_token);
     void (*sum_squares)(struct nn *nn, double *sum, const float *x, int64_t n);
 
     /* ---- without: not called while measuring ---- */
@@ -66,16 +74,29 @@ struct nn_ops {
                        const struct tensor *gu);
     void (*embedding_fwd)(struct nn *nn, struct tensor *y, const struct tensor *wte,
                           const struct tensor *wpe, const int32_t *tokens,
-                          const int32_t *positions);
+                          const int32_t *positions, int64_t first_token);
     /* logits[n,:V] becomes gradient_scale * (softmax(logits[n,:V]) - onehot(target)), zero where
      * target < 0; with gradient_scale == 0 logits are left alone.  row_loss[n] is assigned, *loss
      * (device memory) added to.  Rows may be longer than V. */
     void (*softmax_loss)(struct nn *nn, struct nn_loss *loss, float *row_loss,
                          struct tensor *logits, int64_t V, const int32_t *targets,
                          float gradient_scale);
+    /* The same of a part of the vocabulary, in two halves.  stats[n] = maximum of the row, sum of
+     * exp(x - maximum), the target's logit or -infinity if it is not in this part ... */
+    void (*softmax_stats)(struct nn *nn, float *stats, const struct tensor *logits,
+                          int64_t V, const int32_t *targets,
+                          const struct nn_vocab_slice *slice);
+    /* ... and with those of all parts, [count][rows][3], the rest of softmax_loss. */
+    void (*softmax_part)(struct nn *nn, struct nn_loss *loss, float *row_loss,
+                         struct tensor *logits, int64_t V, const float *stats,
+                         const int32_t *targets, const struct nn_vocab_slice *slice,
+                         float gradient_scale);
     void (*adamw_update)(struct nn *nn, const struct nn_adamw_range *r,
                          const struct nn_adamw *p);
     void (*cast)(struct nn *nn, struct tensor *y, const struct tensor *x);
+    void (*copy_columns)(struct nn *nn, struct tensor *y, int64_t y_col,
+                         const struct tensor *x, int64_t x_col, int64_t cols);
+    void (*add)(struct nn *nn, struct tensor *y, const struct tensor *x);
 };
 
 struct nn {

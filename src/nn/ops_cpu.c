@@ -97,33 +97,67 @@ static void layernorm_bwd(struct nn *nn, struct tensor *dx, const struct tensor 
 static void attention_fwd(struct nn *nn, struct tensor *y, struct tensor *lse,
                           const struct tensor *qkv, const struct nn_attention *a)
 {
+    const struct attention_view v = attention_view_of(a);
     const size_t mark = arena_mark(&nn->scratch);
-    float *scratch = arena_floats(&nn->scratch, nn->n_threads * attention_fwd_floats(a));
+    float *scratch = arena_floats(&nn->scratch, nn->n_threads * attention_fwd_floats(&v));
     if (!nn->measuring) {
         NN_CPU(attention_fwd)
-        (nn->n_threads, tensor_f32(y), tensor_f32(lse), scratch, tensor_f32(qkv), a);
+        (nn->n_threads, tensor_f32(y), tensor_f32(lse), scratch, tensor_f32(qkv),
+         tensor_f32(qkv), true, &v);
     }
     arena_rewind(&nn->scratch, mark);
-}
-
-/* delta: [B*H, T], then dq of all parts but the first, then each thread's tiles */
-static int64_t attention_bwd_scratch(const struct nn_attention *a, int threads)
-{
-    return attention_pad(a->B * a->H * a->T) +
-           (attention_bwd_parts(a, threads) - 1) * attention_bwd_part_floats(a) +
-           threads * attention_bwd_floats(a);
 }
 
 static void attention_bwd(struct nn *nn, struct tensor *dqkv, const struct tensor *dy,
                           const struct tensor *y, const struct tensor *lse,
                           const struct tensor *qkv, const struct nn_attention *a)
 {
+    const struct attention_view v = attention_view_of(a);
+    const struct attention_gradients g = {
+        .dq = tensor_f32(dqkv), .dq_width = v.q_width, .dkv = tensor_f32(dqkv)};
     const size_t mark = arena_mark(&nn->scratch);
-    float *scratch = arena_floats(&nn->scratch, attention_bwd_scratch(a, nn->n_threads));
+    float *scratch =
+        arena_floats(&nn->scratch, attention_bwd_all_floats(&v, nn->n_threads));
     if (!nn->measuring) {
         NN_CPU(attention_bwd)
-        (nn->n_threads, tensor_f32(dqkv), scratch, tensor_f32(dy), tensor_f32(y),
-         tensor_f32(lse), tensor_f32(qkv), a);
+        (nn->n_threads, &g, scratch, tensor_f32(dy), tensor_f32(y), tensor_f32(lse),
+         tensor_f32(qkv), tensor_f32(qkv), &v);
+    }
+    arena_rewind(&nn->scratch, mark);
+}
+
+static void attention_part_fwd(struct nn *nn, struct tensor *y, struct tensor *lse,
+                               const struct tensor *qkv, const struct tensor *kv,
+                               const struct nn_attention_part *a, bool fresh)
+{
+    const struct attention_view v = attention_view_of_part(a);
+    const size_t mark = arena_mark(&nn->scratch);
+    float *scratch = arena_floats(&nn->scratch, nn->n_threads * attention_fwd_floats(&v));
+    if (!nn->measuring) {
+        NN_CPU(attention_fwd)
+        (nn->n_threads, tensor_f32(y), tensor_f32(lse), scratch, tensor_f32(qkv),
+         tensor_f32(kv), fresh, &v);
+    }
+    arena_rewind(&nn->scratch, mark);
+}
+
+static void attention_part_bwd(struct nn *nn, struct tensor *dq, struct tensor *dkv,
+                               const struct tensor *dy, const struct tensor *y,
+                               const struct tensor *lse, const struct tensor *qkv,
+                               const struct tensor *kv, const struct nn_attention_part *a)
+{
+    const struct attention_view v = attention_view_of_part(a);
+    const struct attention_gradients g = {.dq = tensor_f32(dq),
+                                          .dq_width = a->H * a->D,
+                                          .adds = true,
+                                          .dkv = tensor_f32(dkv)};
+    const size_t mark = arena_mark(&nn->scratch);
+    float *scratch =
+        arena_floats(&nn->scratch, attention_bwd_all_floats(&v, nn->n_threads));
+    if (!nn->measuring) {
+        NN_CPU(attention_bwd)
+        (nn->n_threads, &g, scratch, tensor_f32(dy), tensor_f32(y), tensor_f32(lse),
+         tensor_f32(qkv), tensor_f32(kv), &v);
     }
     arena_rewind(&nn->scratch, mark);
 }
@@ -143,14 +177,21 @@ static void attention_decode(struct nn *nn, struct tensor *y, struct tensor *cac
     arena_rewind(&nn->scratch, mark);
 }
 
+static struct token_rows token_rows_of(const struct tensor *w, int64_t first_token)
+{
+    return (struct token_rows){.first = first_token < 0 ? 0 : first_token,
+                               .n = rows_of(w)};
+}
+
 static void embedding_bwd(struct nn *nn, struct tensor *dwte, struct tensor *dwpe,
                           const struct tensor *dy, const int32_t *tokens,
-                          const int32_t *positions)
+                          const int32_t *positions, int64_t first_token)
 {
     if (nn->measuring) return;
+    const struct token_rows rows = token_rows_of(dwte, first_token);
     NN_CPU(embedding_bwd)
     (nn->n_threads, tensor_f32(dwte), dwpe ? tensor_f32(dwpe) : NULL, tensor_f32(dy),
-     tokens, positions, rows_of(dy), cols_of(dy));
+     tokens, positions, rows_of(dy), cols_of(dy), &rows);
 }
 
 static void sum_squares(struct nn *nn, double *sum, const float *x, int64_t n)
@@ -204,11 +245,21 @@ static void swiglu_bwd(struct nn *nn, struct tensor *dgu, const struct tensor *d
 
 static void embedding_fwd(struct nn *nn, struct tensor *y, const struct tensor *wte,
                           const struct tensor *wpe, const int32_t *tokens,
-                          const int32_t *positions)
+                          const int32_t *positions, int64_t first_token)
 {
+    const struct token_rows rows = token_rows_of(wte, first_token);
     NN_CPU(embedding_fwd)
     (nn->n_threads, tensor_f32(y), tensor_f32(wte), wpe ? tensor_f32(wpe) : NULL, tokens,
-     positions, rows_of(y), cols_of(y));
+     positions, rows_of(y), cols_of(y), &rows);
+}
+
+static void add_losses(struct nn_loss *loss, const float *row_loss,
+                       const int32_t *targets, int64_t N)
+{
+    for (int64_t n = 0; n < N; n++) {
+        loss->sum += (double)row_loss[n];
+        loss->n_targets += targets[n] >= 0;
+    }
 }
 
 static void softmax_loss(struct nn *nn, struct nn_loss *loss, float *row_loss,
@@ -219,10 +270,27 @@ static void softmax_loss(struct nn *nn, struct nn_loss *loss, float *row_loss,
     NN_CPU(softmax_loss)
     (nn->n_threads, tensor_f32(logits), row_loss, targets, rows_of(logits), V,
      gradient_scale);
-    for (int64_t n = 0; n < rows_of(logits); n++) {
-        loss->sum += (double)row_loss[n];
-        loss->n_targets += targets[n] >= 0;
-    }
+    add_losses(loss, row_loss, targets, rows_of(logits));
+}
+
+static void softmax_stats(struct nn *nn, float *stats, const struct tensor *logits,
+                          int64_t V, const int32_t *targets,
+                          const struct nn_vocab_slice *slice)
+{
+    CHECK(cols_of(logits) == V);
+    NN_CPU(softmax_stats)
+    (nn->n_threads, stats, tensor_f32(logits), targets, rows_of(logits), V, slice);
+}
+
+static void softmax_part(struct nn *nn, struct nn_loss *loss, float *row_loss,
+                         struct tensor *logits, int64_t V, const float *stats,
+                         const int32_t *targets, const struct nn_vocab_slice *slice,
+                         float gradient_scale)
+{
+    NN_CPU(softmax_part)
+    (nn->n_threads, tensor_f32(logits), row_loss, stats, targets, rows_of(logits), V,
+     slice, gradient_scale);
+    add_losses(loss, row_loss, targets, rows_of(logits));
 }
 
 static void adamw_update(struct nn *nn, const struct nn_adamw_range *r,
@@ -237,6 +305,22 @@ static void cast(struct nn *nn, struct tensor *y, const struct tensor *x)
     dtype_convert(y->data, y->dtype, x->data, x->dtype, tensor_elements(x));
 }
 
+static void copy_columns(struct nn *nn, struct tensor *y, int64_t y_col,
+                         const struct tensor *x, int64_t x_col, int64_t cols)
+{
+    const size_t yb = dtype_bytes(y->dtype), xb = dtype_bytes(x->dtype);
+#pragma omp parallel for num_threads(nn->n_threads) schedule(static)
+    for (int64_t n = 0; n < rows_of(y); n++)
+        dtype_convert((char *)y->data + (size_t)(n * cols_of(y) + y_col) * yb, y->dtype,
+                      (const char *)x->data + (size_t)(n * cols_of(x) + x_col) * xb,
+                      x->dtype, cols);
+}
+
+static void add(struct nn *nn, struct tensor *y, const struct tensor *x)
+{
+    NN_CPU(add)(nn->n_threads, tensor_f32(y), tensor_f32(x), tensor_elements(y));
+}
+
 const struct nn_ops NN_CPU(nn_ops) = {
     .isa = STRING(NN_ISA),
     .matmul = matmul,
@@ -247,6 +331,8 @@ const struct nn_ops NN_CPU(nn_ops) = {
     .layernorm_bwd = layernorm_bwd,
     .attention_fwd = attention_fwd,
     .attention_bwd = attention_bwd,
+    .attention_part_fwd = attention_part_fwd,
+    .attention_part_bwd = attention_part_bwd,
     .attention_decode = attention_decode,
     .embedding_bwd = embedding_bwd,
     .sum_squares = sum_squares,
@@ -260,6 +346,10 @@ const struct nn_ops NN_CPU(nn_ops) = {
     .swiglu_bwd = swiglu_bwd,
     .embedding_fwd = embedding_fwd,
     .softmax_loss = softmax_loss,
+    .softmax_stats = softmax_stats,
+    .softmax_part = softmax_part,
     .adamw_update = adamw_update,
     .cast = cast,
+    .copy_columns = copy_columns,
+    .add = add,
 };

@@ -22,10 +22,18 @@ void NN_CPU(layernorm_bwd)(int threads, float *dx, float *dw, float *db, float *
 void NN_CPU(rope)(int threads, float *x, int64_t N, int64_t W, const struct nn_rope *r,
                   float sign);
 void NN_CPU(attention_fwd)(int threads, float *y, float *lse, float *scratch,
-                           const float *qkv, const struct nn_attention *a);
-void NN_CPU(attention_bwd)(int threads, float *dqkv, float *scratch, const float *dy,
-                           const float *y, const float *lse, const float *qkv,
-                           const struct nn_attention *a);
+                           const float *q, const float *kv, bool fresh,
+                           const struct attention_view *a);
+/* Where gradients go: dq, added to or assigned; dkv as the view's kv. */
+struct attention_gradients {
+    float *dq, *dkv;
+    int64_t dq_width;
+    bool adds;
+};
+void NN_CPU(attention_bwd)(int threads, const struct attention_gradients *g,
+                           float *scratch, const float *dy, const float *y,
+                           const float *lse, const float *q, const float *kv,
+                           const struct attention_view *a);
 void NN_CPU(attention_decode)(int threads, float *y, float *cache_k, float *cache_v,
                               float *scratch, const float *qkv, int64_t length,
                               const struct nn_attention *a);
@@ -34,15 +42,26 @@ void NN_CPU(gelu_bwd)(int threads, float *dx, const float *dy, const float *x, i
 void NN_CPU(swiglu_fwd)(int threads, float *y, const float *gu, int64_t N, int64_t F);
 void NN_CPU(swiglu_bwd)(int threads, float *dgu, const float *dy, const float *gu,
                         int64_t N, int64_t F);
+/* Tokens [first, first + n) have rows in a table. */
+struct token_rows {
+    int64_t first, n;
+};
 void NN_CPU(embedding_fwd)(int threads, float *y, const float *wte, const float *wpe,
                            const int32_t *tokens, const int32_t *positions, int64_t N,
-                           int64_t C);
+                           int64_t C, const struct token_rows *rows);
 void NN_CPU(embedding_bwd)(int threads, float *dwte, float *dwpe, const float *dy,
                            const int32_t *tokens, const int32_t *positions, int64_t N,
-                           int64_t C);
+                           int64_t C, const struct token_rows *rows);
 void NN_CPU(softmax_loss)(int threads, float *logits, float *row_loss,
                           const int32_t *targets, int64_t N, int64_t V,
                           float gradient_scale);
+void NN_CPU(softmax_stats)(int threads, float *stats, const float *logits,
+                           const int32_t *targets, int64_t N, int64_t V,
+                           const struct nn_vocab_slice *slice);
+void NN_CPU(softmax_part)(int threads, float *logits, float *row_loss, const float *stats,
+                          const int32_t *targets, int64_t N, int64_t V,
+                          const struct nn_vocab_slice *slice, float gradient_scale);
 void NN_CPU(adamw_update)(int threads, const struct nn_adamw_range *r,
                           const struct nn_adamw *p);
+void NN_CPU(add)(int threads, float *y, const float *x, int64_t n);
 double NN_CPU(sum_squares)(int threads, const float *x, int64_t n);

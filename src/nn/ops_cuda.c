@@ -132,7 +132,7 @@ static void attention_decode(struct nn *nn, struct tensor *y, struct tensor *cac
 
 static void embedding_bwd(struct nn *nn, struct tensor *dwte, struct tensor *dwpe,
                           const struct tensor *dy, const int32_t *tokens,
-                          const int32_t *positions)
+                          const int32_t *positions, int64_t first_token)
 {
     const int64_t N = rows_of(dy), C = cols_of(dy);
     const int64_t V = rows_of(dwte), P = dwpe ? rows_of(dwpe) : 0;
@@ -142,7 +142,7 @@ static void embedding_bwd(struct nn *nn, struct tensor *dwte, struct tensor *dwp
     if (!nn->measuring)
         cuda_embedding_bwd(stream_of(nn), dy->dtype, tensor_f32(dwte),
                            dwpe ? tensor_f32(dwpe) : NULL, scratch, dy->data, tokens,
-                           positions, N, C, V, P);
+                           positions, N, C, V, P, first_token);
     arena_rewind(&nn->scratch, mark);
 }
 
@@ -209,10 +209,11 @@ static void swiglu_bwd(struct nn *nn, struct tensor *dgu, const struct tensor *d
 
 static void embedding_fwd(struct nn *nn, struct tensor *y, const struct tensor *wte,
                           const struct tensor *wpe, const int32_t *tokens,
-                          const int32_t *positions)
+                          const int32_t *positions, int64_t first_token)
 {
     cuda_embedding_fwd(stream_of(nn), y->dtype, y->data, wte->data,
-                       wpe ? wpe->data : NULL, tokens, positions, rows_of(y), cols_of(y));
+                       wpe ? wpe->data : NULL, tokens, positions, rows_of(y), cols_of(y),
+                       first_token < 0 ? 0 : first_token, rows_of(wte));
 }
 
 static void softmax_loss(struct nn *nn, struct nn_loss *loss, float *row_loss,
@@ -225,6 +226,26 @@ static void softmax_loss(struct nn *nn, struct nn_loss *loss, float *row_loss,
     cuda_loss_add(stream_of(nn), loss, row_loss, targets, N);
 }
 
+static void softmax_stats(struct nn *nn, float *stats, const struct tensor *logits,
+                          int64_t V, const int32_t *targets,
+                          const struct nn_vocab_slice *slice)
+{
+    cuda_softmax_stats(stream_of(nn), logits->dtype, stats, logits->data, targets,
+                       rows_of(logits), V, cols_of(logits), slice->first);
+}
+
+static void softmax_part(struct nn *nn, struct nn_loss *loss, float *row_loss,
+                         struct tensor *logits, int64_t V, const float *stats,
+                         const int32_t *targets, const struct nn_vocab_slice *slice,
+                         float gradient_scale)
+{
+    const int64_t N = rows_of(logits);
+    cuda_softmax_part(stream_of(nn), logits->dtype, logits->data, row_loss, stats,
+                      targets, N, V, cols_of(logits), slice->first, slice->count,
+                      gradient_scale);
+    cuda_loss_add(stream_of(nn), loss, row_loss, targets, N);
+}
+
 static void adamw_update(struct nn *nn, const struct nn_adamw_range *r,
                          const struct nn_adamw *p)
 {
@@ -234,6 +255,20 @@ static void adamw_update(struct nn *nn, const struct nn_adamw_range *r,
 static void cast(struct nn *nn, struct tensor *y, const struct tensor *x)
 {
     cuda_cast(stream_of(nn), y->data, y->dtype, x->data, x->dtype, tensor_elements(x));
+}
+
+static void copy_columns(struct nn *nn, struct tensor *y, int64_t y_col,
+                         const struct tensor *x, int64_t x_col, int64_t cols)
+{
+    const size_t yb = dtype_bytes(y->dtype), xb = dtype_bytes(x->dtype);
+    cuda_copy_columns(stream_of(nn), (char *)y->data + (size_t)y_col * yb, y->dtype,
+                      cols_of(y), (const char *)x->data + (size_t)x_col * xb, x->dtype,
+                      cols_of(x), rows_of(y), cols);
+}
+
+static void add(struct nn *nn, struct tensor *y, const struct tensor *x)
+{
+    cuda_add(stream_of(nn), tensor_f32(y), tensor_f32(x), tensor_elements(y));
 }
 
 const struct nn_ops nn_cuda_ops = {
@@ -261,6 +296,10 @@ const struct nn_ops nn_cuda_ops = {
     .swiglu_bwd = swiglu_bwd,
     .embedding_fwd = embedding_fwd,
     .softmax_loss = softmax_loss,
+    .softmax_stats = softmax_stats,
+    .softmax_part = softmax_part,
     .adamw_update = adamw_update,
     .cast = cast,
+    .copy_columns = copy_columns,
+    .add = add,
 };

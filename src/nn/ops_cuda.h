@@ -65,15 +65,16 @@ void cuda_swiglu_fwd(cudaStream_t s, enum dtype t, void *y, const void *gu, int6
 void cuda_swiglu_bwd(cudaStream_t s, enum dtype t, void *dgu, const void *dy,
                      const void *gu, int64_t N, int64_t F);
 
-/* embedding.cu; V rows of wte, P of wpe (0: none) */
+/* embedding.cu; V rows of wte, that of token `first` the first, P of wpe (0: none).  Backward:
+ * first < 0: all tokens have rows. */
 void cuda_embedding_fwd(cudaStream_t s, enum dtype t, void *y, const void *wte,
                         const void *wpe, const int32_t *tokens, const int32_t *positions,
-                        int64_t N, int64_t C);
+                        int64_t N, int64_t C, int64_t first, int64_t V);
 int64_t cuda_embedding_bwd_ints(int64_t N, int64_t V, int64_t P); /* of `scratch` */
 void cuda_embedding_bwd(cudaStream_t s, enum dtype t, float *dwte, float *dwpe,
                         int32_t *scratch, const void *dy, const int32_t *tokens,
                         const int32_t *positions, int64_t N, int64_t C, int64_t V,
-                        int64_t P);
+                        int64_t P, int64_t first);
 
 /* softmax_loss.cu: row_loss[n] = -log softmax(logits[n,:V])[target], 0 where target < 0;
  * logits[n,:V] = gradient_scale * (softmax - onehot), 0 where target < 0, unless gradient_scale is
@@ -81,9 +82,22 @@ void cuda_embedding_bwd(cudaStream_t s, enum dtype t, float *dwte, float *dwpe,
 void cuda_softmax_loss(cudaStream_t s, enum dtype t, void *logits, float *row_loss,
                        const int32_t *targets, int64_t N, int64_t V, int64_t width,
                        float gradient_scale);
+/* softmax_stats and softmax_part of nn_impl.h */
+void cuda_softmax_stats(cudaStream_t s, enum dtype t, float *stats, const void *logits,
+                        const int32_t *targets, int64_t N, int64_t V, int64_t width,
+                        int64_t first);
+void cuda_softmax_part(cudaStream_t s, enum dtype t, void *logits, float *row_loss,
+                       const float *stats, const int32_t *targets, int64_t N, int64_t V,
+                       int64_t width, int64_t first, int count, float gradient_scale);
 /* loss->sum += sum of row_loss in double, loss->n_targets += targets >= 0; loss is device memory */
 void cuda_loss_add(cudaStream_t s, struct nn_loss *loss, const float *row_loss,
                    const int32_t *targets, int64_t N);
+
+/* add.cu, columns.cu; y and x begin at the first column */
+void cuda_add(cudaStream_t s, float *y, const float *x, int64_t n);
+void cuda_copy_columns(cudaStream_t s, void *y, enum dtype yt, int64_t y_width,
+                       const void *x, enum dtype xt, int64_t x_width, int64_t N,
+                       int64_t cols);
 
 /* adamw_update.cu, sum_squares.cu, cast.cu */
 void cuda_adamw_update(cudaStream_t s, const struct nn_adamw_range *r,

@@ -135,6 +135,62 @@ static __global__ void __launch_bounds__(MAX_THREADS)
         x[target] = from_float<T>((exp_fast(at_target - o.max) / o.sum - 1.0f) * scale);
 }
 
+/* stats[n] = maximum, sum, logit of the target or -infinity */
+template <typename T>
+static __global__ void __launch_bounds__(MAX_THREADS)
+    softmax_stats_row(float *stats, const T *logits, const int32_t *targets, int V,
+                      int64_t width, int64_t first)
+{
+    CUDA_SHARED(float, room, 33);
+    const int64_t n = blockIdx.x;
+    const T *x = logits + n * width;
+    const cut<T> c = cut_row(x, V);
+    const int64_t target = targets[n] - first;
+    const online o = row_statistics(x, c, room);
+    if (threadIdx.x != 0) return;
+    const bool here = targets[n] >= 0 && target >= 0 && target < V;
+    stats[3 * n] = o.max;
+    stats[3 * n + 1] = o.sum;
+    stats[3 * n + 2] = here ? to_float(x[target]) : -INFINITY;
+}
+
+/* stats: [count][rows][3] of all parts */
+template <typename T>
+static __global__ void __launch_bounds__(MAX_THREADS)
+    softmax_part_row(T *logits, float *row_loss, const float *stats,
+                     const int32_t *targets, int V, int64_t width, int64_t first,
+                     int count, float scale)
+{
+    const int64_t n = blockIdx.x, rows = gridDim.x;
+    T *x = logits + n * width;
+    const cut<T> c = cut_row(x, V);
+    const int64_t target = targets[n] - first;
+    if (targets[n] < 0) {
+        if (threadIdx.x == 0) row_loss[n] = 0.0f;
+        if (scale != 0.0f) row_zero(x, c);
+        return;
+    }
+    online o = {-FLT_MAX, 0.0f};
+    float at_target = -INFINITY;
+    for (int i = 0; i < count; i++) {
+        const float *s = stats + 3 * (i * rows + n);
+        o.max = fmaxf(o.max, s[0]);
+        at_target = fmaxf(at_target, s[2]);
+    }
+    for (int i = 0; i < count; i++) {
+        const float *s = stats + 3 * (i * rows + n);
+        o.sum += s[1] * exp_fast(s[0] - o.max);
+    }
+    /* a target outside the vocabulary shows as NaN */
+    if (threadIdx.x == 0)
+        row_loss[n] = at_target == -INFINITY ? NAN : o.max - at_target + logf(o.sum);
+    if (scale == 0.0f) return;
+    row_gradient(x, c, o, scale);
+    __syncthreads();
+    if (threadIdx.x == 0 && target >= 0 && target < V)
+        x[target] = from_float<T>((exp_fast(at_target - o.max) / o.sum - 1.0f) * scale);
+}
+
 static __global__ void __launch_bounds__(ADD_THREADS)
     loss_add(struct nn_loss *loss, const float *row_loss, const int32_t *targets,
              int64_t N)
@@ -170,6 +226,43 @@ static void launch_rows(cudaStream_t s, T *logits, float *row_loss,
 {
     CUDA_LAUNCH(softmax_loss_row<T>, static_cast<unsigned>(N), row_threads<T>(V), 0, s,
                 logits, row_loss, targets, static_cast<int>(V), width, scale);
+}
+
+template <typename T>
+static void launch_stats(cudaStream_t s, float *stats, const T *logits,
+                         const int32_t *targets, int64_t N, int64_t V, int64_t width,
+                         int64_t first)
+{
+    CUDA_LAUNCH(softmax_stats_row<T>, static_cast<unsigned>(N), row_threads<T>(V), 0, s,
+                stats, logits, targets, static_cast<int>(V), width, first);
+}
+
+template <typename T>
+static void launch_part(cudaStream_t s, T *logits, float *row_loss, const float *stats,
+                        const int32_t *targets, int64_t N, int64_t V, int64_t width,
+                        int64_t first, int count, float scale)
+{
+    CUDA_LAUNCH(softmax_part_row<T>, static_cast<unsigned>(N), row_threads<T>(V), 0, s,
+                logits, row_loss, stats, targets, static_cast<int>(V), width, first,
+                count, scale);
+}
+
+extern "C" void cuda_softmax_stats(cudaStream_t s, enum dtype t, float *stats,
+                                   const void *logits, const int32_t *targets, int64_t N,
+                                   int64_t V, int64_t width, int64_t first)
+{
+    CUDA_FOR_TYPE(t, launch_stats<T>(s, stats, static_cast<const T *>(logits), targets, N,
+                                     V, width, first));
+}
+
+extern "C" void cuda_softmax_part(cudaStream_t s, enum dtype t, void *logits,
+                                  float *row_loss, const float *stats,
+                                  const int32_t *targets, int64_t N, int64_t V,
+                                  int64_t width, int64_t first, int count,
+                                  float gradient_scale)
+{
+    CUDA_FOR_TYPE(t, launch_part<T>(s, static_cast<T *>(logits), row_loss, stats, targets,
+                                    N, V, width, first, count, gradient_scale));
 }
 
 extern "C" void cuda_softmax_loss(cudaStream_t s, enum dtype t, void *logits,

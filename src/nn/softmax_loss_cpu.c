@@ -104,3 +104,67 @@ void NN_CPU(softmax_loss)(int threads, float *logits, float *row_loss,
         x[target] -= gradient_scale;
     }
 }
+
+/* ---- a part of the vocabulary ---------------------------------------------------------------- */
+
+void NN_CPU(softmax_stats)(int threads, float *stats, const float *logits,
+                           const int32_t *targets, int64_t N, int64_t V,
+                           const struct nn_vocab_slice *slice)
+{
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t n = 0; n < N; n++) {
+        const float *x = logits + n * V;
+        const int64_t target = targets[n] - slice->first;
+        struct row r = {.V = V, .block = block_size(V)};
+        CHECK(targets[n] < slice->vocab_size);
+        row_statistics(&r, (float *)(uintptr_t)x, false); /* which leaves x alone */
+        stats[3 * n] = r.row_max;
+        stats[3 * n + 1] = (float)r.sum;
+        stats[3 * n + 2] =
+            targets[n] >= 0 && target >= 0 && target < V ? x[target] : -HUGE_VALF;
+    }
+}
+
+/* Maximum and sum of the whole row, and the target's logit. */
+struct whole_row {
+    float max, at_target;
+    double sum;
+};
+
+static struct whole_row put_together(const float *stats, int64_t n, int64_t N, int count)
+{
+    struct whole_row w = {.max = -HUGE_VALF, .at_target = -HUGE_VALF};
+    for (int i = 0; i < count; i++) {
+        const float *s = stats + 3 * (i * N + n);
+        if (s[0] > w.max) w.max = s[0];
+        if (s[2] > w.at_target) w.at_target = s[2];
+    }
+    for (int i = 0; i < count; i++) {
+        const float *s = stats + 3 * (i * N + n);
+        w.sum += (double)s[1] * exp((double)s[0] - (double)w.max);
+    }
+    return w;
+}
+
+void NN_CPU(softmax_part)(int threads, float *logits, float *row_loss, const float *stats,
+                          const int32_t *targets, int64_t N, int64_t V,
+                          const struct nn_vocab_slice *slice, float gradient_scale)
+{
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t n = 0; n < N; n++) {
+        float *x = logits + n * V;
+        row_loss[n] = 0;
+        if (targets[n] < 0) {
+            if (gradient_scale != 0) memset(x, 0, (size_t)V * sizeof *x);
+            continue;
+        }
+        const struct whole_row w = put_together(stats, n, N, slice->count);
+        const int64_t target = targets[n] - slice->first;
+        row_loss[n] = (float)((double)w.max - (double)w.at_target + log(w.sum));
+        if (gradient_scale == 0) continue;
+        const float by = (float)((double)gradient_scale / w.sum);
+#pragma omp simd
+        for (int64_t i = 0; i < V; i++) x[i] = nn_exp(x[i] - w.max) * by;
+        if (target >= 0 && target < V) x[target] -= gradient_scale;
+    }
+}

@@ -31,8 +31,7 @@ static void count_targets(struct evaluation *e, const struct evaluate_options *o
 
 /* This rank's windows [first, end): loss_sum and counts into e and *loss. */
 static status_t run(struct evaluation *e, struct nn_loss *loss,
-                    const struct evaluate_options *o, struct model *m, int64_t first,
-                    int64_t end)
+                    const struct evaluate_options *o, int64_t first, int64_t end)
 {
     struct batch b;
     inputs_clear_sums(o->inputs);
@@ -46,8 +45,8 @@ static status_t run(struct evaluation *e, struct nn_loss *loss,
             st = sampler_fill(o->sampler, at + row, &b, row);
             if (st != STATUS_OK) goto out;
         }
-        const struct model_input in = inputs_load(o->inputs, &b);
-        model_loss(m, &in, &o->inputs->sums->loss, NULL);
+        const struct model_input in = inputs_load(o->inputs, 0, &b);
+        o->loss(o->context, &in, &o->inputs->sums->loss);
         count_targets(e, o, &b);
     }
 out:
@@ -56,25 +55,25 @@ out:
     return st;
 }
 
-status_t evaluate(struct evaluation *e, const struct evaluate_options *o, struct model *m,
-                  struct comm *c)
+status_t evaluate(struct evaluation *e, const struct evaluate_options *o)
 {
     const int64_t all = sampler_total_windows(o->sampler);
     const int64_t n = o->sequences > 0 && o->sequences < all ? o->sequences : all;
     int64_t first, count;
-    comm_slice(n, comm_size(c), comm_rank(c), &first, &count);
+    comm_slice(n, o->size, o->rank, &first, &count);
     *e = (struct evaluation){.n_sequences = n};
     if (o->histogram)
         memset(o->histogram, 0, (size_t)o->vocab_size * sizeof *o->histogram);
     struct nn_loss loss = {0};
-    TRY(comm_agree(c, run(e, &loss, o, m, first, first + count)));
-    int64_t counts[2] = {loss.n_targets, e->n_bytes};
-    comm_sum_f64(c, &loss.sum, 1);
-    comm_sum_i64(c, counts, 2);
-    if (o->histogram) comm_sum_i64(c, o->histogram, (int)o->vocab_size);
+    TRY(comm_agree(o->comm, run(e, &loss, o, first, first + count)));
+    double sum = o->counts ? loss.sum : 0;
+    int64_t counts[2] = {o->counts ? loss.n_targets : 0, e->n_bytes};
+    comm_sum_f64(o->comm, &sum, 1);
+    comm_sum_i64(o->comm, counts, 2);
+    if (o->histogram) comm_sum_i64(o->comm, o->histogram, (int)o->vocab_size);
     e->n_targets = counts[0];
     e->n_bytes = counts[1];
-    e->loss = e->n_targets > 0 ? loss.sum / (double)e->n_targets : 0;
+    e->loss = e->n_targets > 0 ? sum / (double)e->n_targets : 0;
     return STATUS_OK;
 }
 

@@ -15,6 +15,13 @@ struct evaluate_options {
         *token_bytes;   /* [vocab_size] bytes a token stands for; NULL: not counted */
     int64_t *histogram; /* [vocab_size] of targets, assigned; NULL: not wanted */
     int64_t vocab_size;
+    int rank, size; /* of those who share the windows */
+    bool
+        counts; /* of the ranks that compute the same windows, this one's numbers count */
+    struct comm *comm; /* all of them */
+    /* Add the loss of one micro-batch to *loss, in device memory. */
+    void (*loss)(void *context, const struct model_input *in, struct nn_loss *loss);
+    void *context;
 };
 
 struct evaluation {
@@ -22,10 +29,8 @@ struct evaluation {
     int64_t n_targets, n_bytes, n_sequences;
 };
 
-/* The ranks of c share the windows; all get the same result.  Collective on c.  STATUS_DATA,
- * STATUS_NOMEM; agreed. */
-MUST_USE status_t evaluate(struct evaluation *e, const struct evaluate_options *o,
-                           struct model *m, struct comm *c);
+/* All ranks get the same result.  Collective on o->comm.  STATUS_DATA, STATUS_NOMEM; agreed. */
+MUST_USE status_t evaluate(struct evaluation *e, const struct evaluate_options *o);
 
 /* Entropy in nats of tokens drawn as the histogram says: what a model that only knows how often
  * each token occurs cannot go below. */

@@ -46,7 +46,7 @@ static status_t load_weights(struct inference *i, const struct inference_options
     TRY(device_alloc(i->device, i->weight_bytes, "weights", &i->weights));
     struct checkpoint_range all = {.count = i->params.n_elements, .master = i->weights};
     if (device_is_host(i->device))
-        return checkpoint_read(i->checkpoint, &i->params, &all, 1);
+        return checkpoint_read(i->checkpoint, &i->params, &i->params, &all, 1);
 
     const size_t bytes = (size_t)i->params.n_elements * sizeof(float);
     float *master = malloc(bytes);
@@ -56,7 +56,8 @@ static status_t load_weights(struct inference *i, const struct inference_options
             ? STATUS_OK
             : status_set(STATUS_NOMEM, "no memory for %zu bytes of weights", bytes);
     all.master = master;
-    if (st == STATUS_OK) st = checkpoint_read(i->checkpoint, &i->params, &all, 1);
+    if (st == STATUS_OK)
+        st = checkpoint_read(i->checkpoint, &i->params, &i->params, &all, 1);
     if (st == STATUS_OK) {
         dtype_convert(rounded, i->dtype, master, DTYPE_F32, all.count);
         device_copy_in(i->device, i->weights, rounded, i->weight_bytes);
@@ -92,21 +93,25 @@ static status_t measure(struct inference *i, const struct inference_options *o,
 
 static status_t make_model(struct inference *i, const struct inference_options *o)
 {
+    static const int none[SHARD_MAX_CHUNKS]; /* nothing waits for backward */
     const struct model_options mo = {.arch = &i->config.arch,
                                      .params = &i->params,
                                      .max_B = o->max_B,
                                      .T = i->config.sequence_length,
                                      .documents = i->config.document_mask,
-                                     .dtype = i->dtype};
+                                     .dtype = i->dtype,
+                                     .slots = none};
+    const struct inputs_shape shape = {
+        .max_B = mo.max_B, .T = mo.T, .cp_size = 1, .slots = 1};
     struct model_needs needs;
     TRY(measure(i, o, &mo, &needs));
     struct arena sizes = arena_measure();
     arena_alloc(&sizes, needs.activation_bytes);
-    TRY(inputs_init(&i->inputs, &sizes, i->device, mo.max_B, mo.T));
+    TRY(inputs_init(&i->inputs, &sizes, i->device, &shape));
     void *memory = NULL;
     TRY(device_alloc(i->device, sizes.peak_bytes, "activations", &memory));
     i->arena = arena_over(memory, sizes.peak_bytes);
-    TRY(inputs_init(&i->inputs, &i->arena, i->device, mo.max_B, mo.T));
+    TRY(inputs_init(&i->inputs, &i->arena, i->device, &shape));
     i->inputs.whole_sequences = !mo.documents;
     TRY(nn_create(&i->nn, i->device, o->n_threads, needs.scratch_bytes));
     TRY(model_create(&i->model, &mo, i->nn, i->weights, NULL, &i->arena));

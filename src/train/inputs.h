@@ -1,7 +1,9 @@
 /* inputs - device room for one micro-batch and its loss, filled from a host batch.
  *
- * Where device memory is the host's, the batch is used as it lies.  Otherwise it goes through one
- * of two page-locked buffers, so that the host fills one while the device reads the other. */
+ * Where device memory is the host's, the batch is used as it lies, unless this rank computes only
+ * some of its rows (context parallelism), which are picked, or has several micro-batches on their
+ * way (pipeline).  An accelerator gets it through one of
+ * two page-locked buffers, so that the host fills one while the device reads the other. */
 #pragma once
 
 #include "config/config.h"
@@ -9,6 +11,7 @@
 #include "data/sampler.h"
 #include "device/device.h"
 #include "model/model.h"
+#include "parallel/cp/cp.h"
 
 enum { INPUTS_BUFFERS = 2 };
 
@@ -18,11 +21,22 @@ struct input_sums {
     double squares; /* of the gradient's elements this rank owns */
 };
 
+/* Sequences as the loader makes them, and the rows of each that this rank computes. */
+struct inputs_shape {
+    int64_t max_B, T;     /* whole sequences */
+    int cp_rank, cp_size; /* 0, 1: all rows */
+    int slots;            /* micro-batches on their way at a time */
+};
+
 struct inputs {
     struct device *device;
+    struct inputs_shape shape;
+    int64_t rows; /* of a sequence here */
     struct input_sums *sums;
-    int32_t *arrays; /* [4, max_B * T]: tokens, targets, positions, doc_start; or NULL */
-    int64_t max_rows;
+    /* [slots]: tokens, targets, positions, doc_start or spans; NULL: batches are used as they
+     * lie */
+    int32_t *arrays;
+    int32_t *no_targets; /* [rows of a micro-batch]: -1 */
     bool
         whole_sequences; /* no document masks: doc_start is not passed on; false at first */
     void *host[INPUTS_BUFFERS];
@@ -30,17 +44,20 @@ struct inputs {
     int next;
 };
 
-/* Room for max_B sequences of T tokens, from `arena`; while that measures, only sizes are
- * counted.  STATUS_NOMEM; release it also after a failure. */
+/* Room for one micro-batch, from `arena`; while that measures, only sizes are counted.
+ * STATUS_NOMEM; release it also after a failure. */
 MUST_USE status_t inputs_init(struct inputs *i, struct arena *arena, struct device *dev,
-                              int64_t max_B, int64_t T);
+                              const struct inputs_shape *shape);
 void inputs_release(struct inputs *i);
 /* Page-locked host memory that inputs_init takes. */
-size_t inputs_host_bytes(const struct device *dev, int64_t max_B, int64_t T);
+size_t inputs_host_bytes(const struct device *dev, const struct inputs_shape *shape);
 
-/* The batch as the device's compute queue will see it; host memory that is passed on as it is
- * must stay until that queue is empty. */
-struct model_input inputs_load(struct inputs *i, const struct batch *b);
+/* The batch as the device's compute queue will see it, until the slot is loaded again; host memory
+ * that is passed on as it is must stay until that queue is empty. */
+struct model_input inputs_load(struct inputs *i, int slot, const struct batch *b);
+
+/* `in`, of which nothing is to be predicted: it adds nothing. */
+struct model_input inputs_blank(const struct inputs *i, const struct model_input *in);
 
 /* Sums to zero; their values, for which the host waits. */
 void inputs_clear_sums(struct inputs *i);

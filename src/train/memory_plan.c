@@ -8,86 +8,85 @@
 
 #include "core/log.h"
 #include "data/loader.h"
-#include "parallel/dp/dp.h"
-#include "parallel/zero/zero.h"
-#include "train/inputs.h"
 #include "train/mirror.h"
 
-struct model_options memory_plan_model_options(const struct config *c,
-                                               const struct param_table *params,
-                                               enum dtype t)
+/* Staging of the reductions, and what of gradients and moments is here. */
+static status_t measure_state(struct memory_plan *p, const struct parts_options *o)
 {
-    return (struct model_options){.arch = &c->arch,
-                                  .params = params,
-                                  .max_B = c->micro_batch,
-                                  .T = c->sequence_length,
-                                  .dtype = t,
-                                  .documents = c->document_mask,
-                                  .recompute = c->recompute == CONFIG_RECOMPUTE_FULL
-                                                   ? MODEL_RECOMPUTE_FULL
-                                                   : MODEL_RECOMPUTE_NONE};
-}
-
-struct loader_options memory_plan_loader_options(const struct config *c,
-                                                 const struct comm *data_parallel)
-{
-    return (struct loader_options){.global_batch = config_global_batch(c),
-                                   .micro_batch = c->micro_batch,
-                                   .T = c->sequence_length,
-                                   .rank = comm_rank(data_parallel),
-                                   .size = comm_size(data_parallel),
-                                   .ahead = (int)c->loader_ahead};
-}
-
-int64_t memory_plan_bucket_elements(const struct config *c)
-{
-    return (c->bucket_mb << 20) / (int64_t)sizeof(float);
-}
-
-/* Staging of the reductions, and moments of the updated ranges: made on measuring arenas. */
-static status_t measure_state(struct memory_plan *p, const struct memory_plan_options *o)
-{
-    const struct config *c = o->config;
-    struct arena staging = arena_measure(), moments = arena_measure();
+    struct arena staging = arena_measure(), moments = arena_measure(),
+                 shards = arena_measure();
     struct dp *dp = NULL;
     struct zero *zero = NULL;
-    const int64_t bucket = memory_plan_bucket_elements(c);
-    status_t st = dp_create(&dp, o->data_parallel, p->padded_elements, bucket,
-                            zero_reduction((int)c->zero), &staging);
+    struct dp_units *units = NULL;
+    const struct dp_buckets buckets = parts_buckets(o);
+    status_t st = dp_create(&dp, o->layout->data, buckets,
+                            zero_reduction((int)o->config->zero), &staging);
     if (st == STATUS_OK)
         st = zero_create(&zero, dp, o->device, NULL, o->dtype, o->params->n_elements,
                          &moments);
+    if (st == STATUS_OK && o->config->zero == 2)
+        st = dp_units_create(&units, o->layout->data, &buckets, &shards);
     if (st == STATUS_OK) {
         p->communication = staging.peak_bytes;
         p->optimizer = moments.peak_bytes;
         p->mirror = mirror_host_bytes(o->device, zero);
         p->staging += dp_host_bytes(dp);
+        if (units) p->staging += dp_units_host_bytes(units);
+        p->gradients = units ? shards.peak_bytes
+                             : arena_align((size_t)p->padded_elements * sizeof(float));
     }
+    dp_units_destroy(&units);
     zero_destroy(&zero);
     dp_destroy(&dp);
     return st;
 }
 
-status_t memory_plan_make(struct memory_plan *p, const struct memory_plan_options *o)
+/* Passes of the model, and what travels in the middle of them. */
+static status_t measure_passes(struct memory_plan *p, const struct parts_options *o,
+                               const struct pp_schedule *schedule, int n_threads)
 {
-    const struct config *c = o->config;
-    const struct model_options mo = memory_plan_model_options(c, o->params, o->dtype);
-    const struct loader_options lo = memory_plan_loader_options(c, o->data_parallel);
+    struct arena staging = arena_measure();
+    struct tp *tp = NULL;
+    struct cp *cp = NULL;
+    struct pp *pp = NULL;
     struct model_needs needs;
+    const struct tp_options to = parts_tp(o);
+    const struct cp_options co = parts_cp(o);
+    const struct pp_options po = parts_pp(o, schedule);
+    status_t st = tp_create(&tp, &to, &staging);
+    if (st == STATUS_OK) st = cp_create(&cp, &co, &staging);
+    if (st == STATUS_OK && schedule->n_stages > 1) st = pp_create(&pp, &po, &staging);
+    if (st == STATUS_OK) {
+        const struct model_options mo = parts_model(o, schedule, tp, cp);
+        st = model_measure(&mo, o->device, n_threads, true, &needs);
+    }
+    if (st == STATUS_OK) {
+        p->communication += staging.peak_bytes;
+        p->staging += tp_host_bytes(&to) + cp_host_bytes(&co);
+        if (pp) p->staging += pp_host_bytes(&po);
+        p->activations = arena_align(needs.activation_bytes);
+        p->scratch = arena_align(needs.scratch_bytes);
+    }
+    pp_destroy(&pp);
+    cp_destroy(&cp);
+    tp_destroy(&tp);
+    return st;
+}
+
+status_t memory_plan_make(struct memory_plan *p, const struct parts_options *o,
+                          const struct pp_schedule *schedule, int n_threads)
+{
+    const struct loader_options lo = layout_loader_options(o->layout, o->config);
+    const struct inputs_shape shape = parts_inputs(o, schedule);
     struct arena arena = arena_measure();
     struct inputs inputs;
-    *p = (struct memory_plan){0};
-    p->padded_elements =
-        dp_padded_elements(o->params->n_elements, comm_size(o->data_parallel));
+    *p = (struct memory_plan){.padded_elements = parts_padded_elements(o)};
     p->weights = arena_align((size_t)p->padded_elements * dtype_bytes(o->dtype));
-    p->gradients = arena_align((size_t)p->padded_elements * sizeof(float));
     TRY(measure_state(p, o));
-    TRY(model_measure(&mo, o->device, o->n_threads, true, &needs));
-    TRY(inputs_init(&inputs, &arena, o->device, mo.max_B, mo.T));
-    p->activations = arena_align(needs.activation_bytes);
-    p->scratch = arena_align(needs.scratch_bytes);
+    TRY(measure_passes(p, o, schedule, n_threads));
+    TRY(inputs_init(&inputs, &arena, o->device, &shape));
     p->inputs = arena.peak_bytes;
-    p->staging += inputs_host_bytes(o->device, mo.max_B, mo.T);
+    p->staging += inputs_host_bytes(o->device, &shape);
     p->batches = loader_bytes(&lo);
     return STATUS_OK;
 }

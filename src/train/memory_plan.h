@@ -8,6 +8,7 @@
 #include "device/device.h"
 #include "model/model.h"
 #include "parallel/comm/comm.h"
+#include "train/parts.h"
 
 struct memory_plan {
     int64_t
@@ -20,20 +21,10 @@ struct memory_plan {
     size_t mirror;  /* masters and moments on their way to a checkpoint */
 };
 
-/* What a plan is made for. */
-struct memory_plan_options {
-    const struct config *config;
-    const struct param_table *params;
-    struct device *device;
-    enum dtype dtype; /* of weights and activations */
-    struct comm *data_parallel;
-    int n_threads;
-};
-
-/* The plan of this rank.  STATUS_NOMEM.  Local: nothing is sent, though the size of
- * `data_parallel` counts. */
-MUST_USE status_t memory_plan_make(struct memory_plan *p,
-                                   const struct memory_plan_options *o);
+/* The plan of this rank.  STATUS_NOMEM.  Local: nothing is sent, though the sizes of the layout's
+ * communicators count. */
+MUST_USE status_t memory_plan_make(struct memory_plan *p, const struct parts_options *o,
+                                   const struct pp_schedule *schedule, int n_threads);
 
 size_t memory_plan_device_bytes(const struct memory_plan *p);
 size_t memory_plan_pinned_bytes(const struct memory_plan *p); /* staging and mirror */
@@ -50,11 +41,3 @@ MUST_USE status_t memory_plan_check(const struct memory_plan *p, struct comm *wo
 
 /* Largest resident size this process has had. */
 int64_t memory_peak_rss_bytes(void);
-
-/* What the plan was made from, for whoever carries it out. */
-struct model_options memory_plan_model_options(const struct config *c,
-                                               const struct param_table *params,
-                                               enum dtype t);
-int64_t memory_plan_bucket_elements(const struct config *c);
-struct loader_options memory_plan_loader_options(const struct config *c,
-                                                 const struct comm *data_parallel);

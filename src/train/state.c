@@ -91,8 +91,8 @@ status_t trainer_save(struct trainer *t)
             const struct zero_range r = zero_owned(t->zero, i);
             ranges[i] = mirror_range(&t->mirror, &r);
         }
-        st = checkpoint_save(t->config->run_dir, t->world, &t->params, ranges, (int)n,
-                             &meta);
+        st = checkpoint_save(t->config->run_dir, t->world, &t->whole, &t->params, ranges,
+                             (int)n, &meta);
     }
     if (st == STATUS_OK)
         log_info("saved %s/step-%08jd", t->config->run_dir, (intmax_t)t->progress.step);
@@ -170,7 +170,7 @@ static status_t read_state(struct trainer *t, const struct checkpoint *ckpt)
     struct checkpoint_range *ranges;
     TRY(list_ranges(t, &ranges));
     const status_t st =
-        checkpoint_read(ckpt, &t->params, ranges, (int)zero_n_ranges(t->zero));
+        checkpoint_read(ckpt, &t->whole, &t->params, ranges, (int)zero_n_ranges(t->zero));
     free(ranges);
     return st;
 }
@@ -214,7 +214,7 @@ static status_t load(struct trainer *t, const char *path, bool *damaged)
     struct checkpoint *ckpt = NULL;
     char *now = NULL;
     status_t st = checkpoint_open(&ckpt, path);
-    if (st == STATUS_OK) st = checkpoint_match(ckpt, &t->params);
+    if (st == STATUS_OK) st = checkpoint_match(ckpt, &t->whole);
     st = comm_agree(t->world, st);
     *damaged = st == STATUS_OK;
     if (st == STATUS_OK) st = comm_agree(t->world, read_state(t, ckpt));
@@ -241,7 +241,7 @@ static status_t load(struct trainer *t, const char *path, bool *damaged)
 static status_t check_space(const struct trainer *t)
 {
     struct statvfs fs;
-    const double need = 12.0 * 1.01 * (double)t->params.n_real + 1e6;
+    const double need = 12.0 * 1.01 * (double)t->whole.n_real + 1e6;
     char folder[PATH_MAX];
     snprintf(folder, sizeof folder, "%s", t->config->run_dir);
     while (!file_exists(

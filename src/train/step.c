@@ -2,6 +2,8 @@
  * and the gradient is scaled once, in the update: so the shares may be unequal and the result
  * is that of one rank. */
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "core/log.h"
 #include "core/rng.h"
@@ -9,32 +11,143 @@
 #include "train/signals.h"
 #include "train/trainer.h"
 
+/* Between the parts of a step. */
+struct step_state {
+    bool reducing;              /* between dp_begin and dp_finish */
+    bool *unit_final;           /* [n_units]: its gradients of this step are complete */
+    int first_final;            /* all units from this one on are */
+    int loaded;                 /* micro-batches of this step that the loader has given */
+    struct model_input *inputs; /* [inputs.shape.slots] */
+    struct model_hooks hooks;   /* as last handed out */
+};
+
+status_t step_state_create(struct step_state **s, const struct trainer *t)
+{
+    *s = calloc(1, sizeof **s);
+    if (*s) {
+        (*s)->unit_final = calloc((size_t)t->params.n_units, sizeof *(*s)->unit_final);
+        (*s)->inputs = calloc((size_t)t->inputs.shape.slots, sizeof *(*s)->inputs);
+        if ((*s)->unit_final && (*s)->inputs) return STATUS_OK;
+    }
+    step_state_destroy(s);
+    return status_set(STATUS_NOMEM, "no memory for the state of a step");
+}
+
+void step_state_destroy(struct step_state **s)
+{
+    if (!*s) return;
+    free((*s)->inputs);
+    free((*s)->unit_final);
+    free(*s);
+    *s = NULL;
+}
+
 void train_settle(struct trainer *t)
 {
     dp_gather_finish(t->dp);
 }
 
+/* ---- what the model tells on its way ------------------------------------------------------- */
+
 /* Once a step, before the first gradient is final.  The weights have all arrived by then: forward
  * needed them. */
 static void begin_reduction(struct trainer *t)
 {
-    if (t->reducing) return;
+    if (t->step->reducing) return;
     train_settle(t);
     dp_begin(t->dp, t->grads);
-    t->reducing = true;
+    t->step->reducing = true;
 }
 
-static void gradients_ready(void *context, int64_t low)
+/* A tied embedding on the first stage and its copy, the head on the last: both get the sum. */
+static bool has_twin(const struct trainer *t)
+{
+    const struct shard *s = &t->layout.shard;
+    return t->config->arch.tied_embeddings && s->n_stages > 1 &&
+           (shard_has_embedding(s, 0) || shard_has_head(s, s->n_chunks - 1));
+}
+
+/* Unit 0 is not complete before the other stage's part is in it. */
+static bool waits_for_twin(const struct trainer *t, int unit)
+{
+    return unit == 0 && has_twin(t);
+}
+
+/* This stage's gradients of the tied embedding become the sum of both.  The tensor is the first of
+ * its unit; of shards both stages have the same slice, because the unit is equally long. */
+static void add_twin(struct trainer *t)
+{
+    const int i = 0; /* in the table */
+    if (!has_twin(t)) return;
+    if (!t->units) {
+        pp_sum_ends(t->pp, t->nn, t->grads, t->params.params[i].n);
+        return;
+    }
+    int64_t first, count;
+    comm_slice(t->params.unit[1], comm_size(t->layout.data), comm_rank(t->layout.data),
+               &first, &count);
+    if (count > 0) pp_sum_ends(t->pp, t->nn, trainer_gradient(t, first), count);
+}
+
+/* All sums are there on return. */
+static void finish_reduction(struct trainer *t)
+{
+    if (t->units) {
+        train_settle(t);
+        dp_units_finish(t->units, t->nn);
+        add_twin(t);
+        return;
+    }
+    add_twin(t);
+    begin_reduction(t);
+    dp_finish(t->dp);
+}
+
+/* The unit's gradients of all micro-batches are there. */
+static void unit_final(void *context, int unit)
 {
     struct trainer *t = context;
+    struct step_state *s = t->step;
+    s->unit_final[unit] = !waits_for_twin(t, unit);
+    while (s->first_final > 0 && s->unit_final[s->first_final - 1]) s->first_final--;
     begin_reduction(t);
-    dp_ready(t->dp, low);
+    dp_ready(t->dp, t->params.unit[s->first_final]);
 }
 
-static void weights_needed(void *context, int64_t low, int64_t high)
+static void weights_needed(void *context, int unit)
 {
-    dp_gather_need(((struct trainer *)context)->dp, low, high);
+    const struct trainer *t = context;
+    dp_gather_need(t->dp, t->params.unit[unit], t->params.unit[unit + 1]);
 }
+
+static void shard_begin(void *context, int unit)
+{
+    struct trainer *t = context;
+    dp_units_begin(t->units, t->nn, unit);
+}
+
+static void shard_end(void *context, int unit)
+{
+    struct trainer *t = context;
+    dp_units_end(t->units, unit);
+}
+
+/* For one pass of micro-batch `micro`; `last`: no more gradients come behind it. */
+static const struct model_hooks *hooks_for(struct trainer *t, int micro, bool last)
+{
+    const bool alone = comm_size(t->layout.data) == 1;
+    t->step->hooks =
+        (struct model_hooks){.need = micro == 0 && !alone ? weights_needed : NULL,
+                             .begin = t->units ? shard_begin : NULL,
+                             .end = t->units         ? shard_end
+                                    : last && !alone ? unit_final
+                                                     : NULL,
+                             .sum_replicated = t->units || last,
+                             .context = t};
+    return &t->step->hooks;
+}
+
+/* ---- forward and backward ------------------------------------------------------------------- */
 
 /* Forward and backward of one micro-batch, recorded at its second pass and replayed from then on
  * (the first pass lets libraries choose their algorithms).  Work that waits for other ranks is
@@ -45,7 +158,8 @@ static void run_micro_batch(struct trainer *t, const struct model_input *in,
     const float scale = (float)t->progress.scale.scale;
     struct nn_loss *loss = &t->inputs.sums->loss;
     const bool repeats = t->config->graphs && in->B == t->config->micro_batch &&
-                         !hooks->need && !hooks->ready;
+                         !hooks->need && !hooks->begin && !hooks->end &&
+                         tp_size(t->tp) == 1 && cp_size(t->cp) == 1;
     if (repeats && !t->graph && t->graph_passes++ == 1 &&
         device_record_begin(t->device)) {
         model_train(t->model, in, loss, scale, hooks);
@@ -57,36 +171,86 @@ static void run_micro_batch(struct trainer *t, const struct model_input *in,
         model_train(t->model, in, loss, scale, hooks);
 }
 
-/* Forward and backward of this rank's share; weights of the last update still arrive under the
- * first forward, and reductions of the last micro-batch's gradients begin while its backward
- * goes on. */
-static void accumulate(struct trainer *t, int64_t n_micro)
+/* Micro-batch `micro` of this step.  A rank whose share of the batch is one micro-batch shorter than
+ * that of others takes part in their reductions with one that has no targets. */
+static struct model_input input_of(void *context, int micro)
 {
-    const bool alone = comm_size(t->data_parallel) == 1;
-    device_zero(t->device, t->grads, (size_t)t->plan.padded_elements * sizeof *t->grads);
-    inputs_clear_sums(&t->inputs);
-    for (int64_t i = 0; i < n_micro; i++) {
+    struct trainer *t = context;
+    struct step_state *s = t->step;
+    const int slot = micro % t->inputs.shape.slots;
+    const struct loader_options share = layout_loader_options(&t->layout, t->config);
+    for (; s->loaded <= micro; s->loaded++) {
         const struct batch *b;
-        const bool last = i + 1 == n_micro;
-        if (loader_next(t->loader, &b) != STATUS_OK) die("%s", status_message());
-        const struct model_input in = inputs_load(&t->inputs, b);
-        const struct model_hooks hooks = {
-            .need = i == 0 && !alone ? weights_needed : NULL,
-            .ready = last && !alone ? gradients_ready : NULL,
-            .context = t};
-        run_micro_batch(t, &in, &hooks);
+        struct model_input *in = &s->inputs[s->loaded % t->inputs.shape.slots];
+        if (s->loaded < loader_micro_batches(&share)) {
+            if (loader_next(t->loader, &b) != STATUS_OK) die("%s", status_message());
+            *in = inputs_load(&t->inputs, s->loaded % t->inputs.shape.slots, b);
+        } else {
+            const int before = (s->loaded - 1) % t->inputs.shape.slots;
+            *in = inputs_blank(&t->inputs, &s->inputs[before]);
+        }
     }
-    begin_reduction(t);
-    dp_finish(t->dp);
-    t->reducing = false;
+    return s->inputs[slot];
+}
+
+static const struct model_hooks *pipeline_hooks(void *context, int micro, int chunk,
+                                                enum pp_op op, bool last)
+{
+    (void)chunk, (void)op;
+    return hooks_for(context, micro, last);
+}
+
+static void run_pipeline(struct trainer *t)
+{
+    const struct pp_step step = {.model = t->model,
+                                 .loss = &t->inputs.sums->loss,
+                                 .gradient_scale = (float)t->progress.scale.scale,
+                                 .input = input_of,
+                                 .hooks = pipeline_hooks,
+                                 .context = t};
+    pp_run(t->pp, &step);
+}
+
+/* Gradients of this rank's share; weights of the last update still arrive under the first forward,
+ * and reductions of the last micro-batch's gradients begin while its backward goes on. */
+static void accumulate(struct trainer *t)
+{
+    struct step_state *s = t->step;
+    memset(s->unit_final, 0, (size_t)t->params.n_units * sizeof *s->unit_final);
+    s->first_final = t->params.n_units;
+    s->loaded = 0;
+    if (t->units)
+        dp_units_clear(t->units, t->nn);
+    else
+        device_zero(t->device, t->grads,
+                    (size_t)t->plan.padded_elements * sizeof *t->grads);
+    inputs_clear_sums(&t->inputs);
+    if (t->pp) {
+        run_pipeline(t);
+    } else {
+        for (int i = 0; i < t->schedule.n_micro; i++) {
+            const struct model_input in = input_of(t, i);
+            run_micro_batch(t, &in, hooks_for(t, i, i + 1 == t->schedule.n_micro));
+        }
+    }
+    finish_reduction(t);
+    s->reducing = false;
 }
 
 static struct input_sums local_sums(struct trainer *t)
 {
-    for (int64_t i = 0; i < dp_n_owned(t->dp); i++) {
-        int64_t start, count;
-        dp_owned(t->dp, i, &start, &count);
-        nn_sum_squares(t->nn, &t->inputs.sums->squares, t->grads + start, count);
+    int k = 0; /* span of what this rank answers for */
+    for (int64_t i = 0; i < zero_n_owned(t->zero); i++) {
+        const struct zero_range r = zero_owned(t->zero, i);
+        const int64_t end = r.start + r.count;
+        while (k < t->params.n_owned && t->params.owned[k].high <= r.start) k++;
+        for (int j = k; j < t->params.n_owned && t->params.owned[j].low < end; j++) {
+            const struct param_span *s = &t->params.owned[j];
+            const int64_t low = s->low > r.start ? s->low : r.start;
+            const int64_t high = s->high < end ? s->high : end;
+            nn_sum_squares(t->nn, &t->inputs.sums->squares, trainer_gradient(t, low),
+                           high - low);
+        }
     }
     return inputs_read_sums(&t->inputs);
 }
@@ -105,7 +269,7 @@ static void update(struct trainer *t, double lr, double grad_scale)
             .w = r.master,
             .m = r.exp_avg,
             .v = r.exp_avg_sq,
-            .grad = t->grads + r.start,
+            .grad = trainer_gradient(t, r.start),
             .low = low ? low + (size_t)r.start * dtype_bytes(t->dtype) : NULL,
             .low_type = t->dtype,
             .rounding = (enum nn_rounding)c->optim.rounding,
@@ -127,33 +291,41 @@ static void forget_graph(struct trainer *t)
     t->graph_passes = 1;
 }
 
-void train_step(struct trainer *t, struct step_stats *stats)
+void train_gradients(struct trainer *t, struct step_stats *stats)
 {
     const struct config *c = t->config;
-    const struct loader_options share = memory_plan_loader_options(c, t->data_parallel);
     log_set_step(t->progress.step);
-    accumulate(t, loader_micro_batches(&share));
+    accumulate(t);
     const struct input_sums local = local_sums(t);
+    const bool counts = layout_counts_loss(&t->layout);
 
     enum { LOSS, TARGETS, SQUARES, STOP, N_SUMS };
-    double sums[N_SUMS] = {[LOSS] = local.loss.sum,
-                           [TARGETS] = (double)local.loss.n_targets,
+    double sums[N_SUMS] = {[LOSS] = counts ? local.loss.sum : 0,
+                           [TARGETS] = counts ? (double)local.loss.n_targets : 0,
                            [SQUARES] = local.squares,
                            [STOP] = signals_received() != 0};
-    comm_sum_f64(t->data_parallel, sums, N_SUMS);
+    comm_sum_f64(t->world, sums, N_SUMS);
     const double targets = sums[TARGETS] > 0 ? sums[TARGETS] : 1; /* all may be masked */
     const double scale = t->progress.scale.scale;
     *stats = (struct step_stats){.loss = sums[LOSS] / targets,
                                  .n_targets = (int64_t)sums[TARGETS],
-                                 .grad_norm = sqrt(sums[SQUARES]) / (targets * scale),
+                                 .gradient_scale = 1 / (targets * scale),
                                  .stop_requested = sums[STOP] > 0};
+    stats->grad_norm = sqrt(sums[SQUARES]) * stats->gradient_scale;
     stats->lr = c->optim.lr * schedule_factor(&c->schedule, t->progress.step);
     stats->skipped = !isfinite(stats->loss) || !isfinite(stats->grad_norm);
+}
+
+void train_step(struct trainer *t, struct step_stats *stats)
+{
+    const struct config *c = t->config;
+    train_gradients(t, stats);
     if (stats->skipped)
         t->progress.skipped++;
     else
         update(t, stats->lr,
-               optim_clip_factor(stats->grad_norm, c->optim.clip) / (targets * scale));
+               optim_clip_factor(stats->grad_norm, c->optim.clip) *
+                   stats->gradient_scale);
     if (loss_scale_update(&t->progress.scale, t->dtype, !stats->skipped))
         forget_graph(t); /* the scale is part of what was recorded */
     t->progress.step++;

@@ -25,7 +25,7 @@ struct interval {
 static struct interval interval_begin(const struct trainer *t)
 {
     return (struct interval){.start = clock_seconds(),
-                             .comm_start = comm_stats(t->data_parallel).seconds,
+                             .comm_start = layout_comm_seconds(&t->layout),
                              .first_step = t->progress.step,
                              .first_tokens = t->progress.tokens};
 }
@@ -38,7 +38,7 @@ static void report(struct trainer *t, struct metrics *m, const struct interval *
     const double steps = (double)(p->step - i->first_step);
     const double loss = p->log_loss_sum / (double)p->log_targets;
     double worst[4] = {clock_seconds() - i->start, loader_wait_seconds(t->loader),
-                       comm_stats(t->data_parallel).seconds - i->comm_start,
+                       layout_comm_seconds(&t->layout) - i->comm_start,
                        (double)memory_peak_rss_bytes()};
     comm_max_f64(t->world, worst, 4);
     p->log_loss_sum = 0;
@@ -63,6 +63,15 @@ static void report(struct trainer *t, struct metrics *m, const struct interval *
     metrics_train(m, &r);
 }
 
+static void add_loss(void *trainer, const struct model_input *in, struct nn_loss *loss)
+{
+    struct trainer *t = trainer;
+    if (t->pp)
+        pp_infer(t->pp, t->model, in, loss);
+    else
+        model_loss(t->model, in, loss, NULL);
+}
+
 static status_t validate(struct trainer *t, struct metrics *m)
 {
     const struct config *c = t->config;
@@ -71,11 +80,17 @@ static status_t validate(struct trainer *t, struct metrics *m)
                                        .micro_batch = c->micro_batch,
                                        .T = c->sequence_length,
                                        .inputs = &t->inputs,
-                                       .vocab_size = c->arch.vocab_size};
+                                       .vocab_size = c->arch.vocab_size,
+                                       .rank = t->layout.mesh.coord[MESH_DP],
+                                       .size = t->layout.mesh.size[MESH_DP],
+                                       .counts = layout_counts_loss(&t->layout),
+                                       .comm = t->world,
+                                       .loss = add_loss,
+                                       .context = t};
     struct evaluation e;
     if (!t->validation_data) return STATUS_OK;
     train_settle(t);
-    TRY(evaluate(&e, &o, t->model, t->data_parallel));
+    TRY(evaluate(&e, &o));
     if (!m) return STATUS_OK;
     metrics_validation(m, &(struct metrics_eval){.step = t->progress.step,
                                                  .sequences = e.n_sequences,

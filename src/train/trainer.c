@@ -11,26 +11,6 @@
 
 /* ---- what the data and the ranks decide --------------------------------------------------- */
 
-static status_t make_mesh(struct trainer *t)
-{
-    const int ranks = comm_size(t->world);
-    const int sizes[MESH_AXES] = {
-        [MESH_TP] = 1, [MESH_CP] = 1, [MESH_DP] = ranks, [MESH_PP] = 1};
-    const int64_t dp = t->config->dp;
-    if (dp > 0 && dp != ranks)
-        return status_set(STATUS_CONFIG,
-                          "parallel.dp: %jd does not fit the %d ranks that were "
-                          "started; valid: auto or %d",
-                          (intmax_t)dp, ranks, ranks);
-    const int64_t batch = config_global_batch(t->config);
-    if (batch < ranks)
-        return status_set(STATUS_CONFIG,
-                          "train.batch_sequences: %jd sequences a step cannot be "
-                          "shared by %d ranks; valid: %d or more",
-                          (intmax_t)batch, ranks, ranks);
-    return mesh_init(&t->mesh, comm_rank(t->world), ranks, sizes);
-}
-
 static status_t open_sources(struct sampler **s, const struct config *c,
                              const struct config_sources *sources, bool shuffle)
 {
@@ -83,42 +63,91 @@ static status_t open_data(struct trainer *t, struct config *c)
 
 /* ---- memory -------------------------------------------------------------------------------- */
 
+struct parts_options trainer_parts(const struct trainer *t)
+{
+    return (struct parts_options){.config = t->config,
+                                  .layout = &t->layout,
+                                  .params = &t->params,
+                                  .device = t->device,
+                                  .dtype = t->dtype};
+}
+
+float *trainer_gradient(const struct trainer *t, int64_t x)
+{
+    return t->units ? dp_units_shard(t->units, x) : t->grads + x;
+}
+
+/* Gradients, their reduction and what the update needs. */
+static status_t allocate_state(struct trainer *t, const struct parts_options *o)
+{
+    const struct dp_buckets buckets = parts_buckets(o);
+    t->unit_grads = calloc((size_t)t->params.n_units, sizeof *t->unit_grads);
+    if (!t->unit_grads) return status_set(STATUS_NOMEM, "no memory for gradients");
+    if (t->config->zero == 2) {
+        TRY(dp_units_create(&t->units, t->layout.data, &buckets, &t->memory));
+        for (int u = 0; u < t->params.n_units; u++)
+            t->unit_grads[u] = dp_units_buffer(t->units, u);
+    } else {
+        t->grads = arena_alloc(&t->memory, t->plan.gradients);
+        param_units(&t->params, t->grads, t->unit_grads);
+    }
+    TRY(dp_create(&t->dp, t->layout.data, buckets, zero_reduction((int)t->config->zero),
+                  &t->memory));
+    TRY(zero_create(&t->zero, t->dp, t->device, t->weights, t->dtype,
+                    t->params.n_elements, &t->memory));
+    return mirror_init(&t->mirror, t->device, t->zero);
+}
+
+/* The model, and what travels in the middle of its passes. */
+static status_t allocate_model(struct trainer *t, const struct parts_options *o)
+{
+    const struct tp_options to = parts_tp(o);
+    const struct cp_options co = parts_cp(o);
+    const struct pp_options po = parts_pp(o, &t->schedule);
+    TRY(tp_create(&t->tp, &to, &t->memory));
+    TRY(cp_create(&t->cp, &co, &t->memory));
+    if (t->schedule.n_stages > 1) TRY(pp_create(&t->pp, &po, &t->memory));
+    const struct model_options mo = parts_model(o, &t->schedule, t->tp, t->cp);
+    TRY(nn_create(&t->nn, t->device, t->n_threads, t->plan.scratch));
+    return model_create(&t->model, &mo, t->nn, t->weights, t->unit_grads, &t->memory);
+}
+
 static status_t allocate(struct trainer *t)
 {
     const struct memory_plan *p = &t->plan;
-    const struct config *c = t->config;
+    const struct parts_options o = trainer_parts(t);
+    const struct inputs_shape shape = parts_inputs(&o, &t->schedule);
     const size_t bytes = memory_plan_device_bytes(p) - p->scratch; /* nn takes its own */
     void *block = NULL;
     TRY(device_alloc(t->device, bytes, "weights, gradients, moments and activations",
                      &block));
     t->memory = arena_over(block, bytes);
     t->weights = arena_alloc(&t->memory, p->weights);
-    t->grads = arena_alloc(&t->memory, p->gradients);
-    TRY(inputs_init(&t->inputs, &t->memory, t->device, c->micro_batch,
-                    c->sequence_length));
-    t->inputs.whole_sequences = !c->document_mask;
-    TRY(dp_create(&t->dp, t->data_parallel, p->padded_elements,
-                  memory_plan_bucket_elements(c), zero_reduction((int)c->zero),
-                  &t->memory));
-    TRY(zero_create(&t->zero, t->dp, t->device, t->weights, t->dtype,
-                    t->params.n_elements, &t->memory));
-    TRY(mirror_init(&t->mirror, t->device, t->zero));
-    const struct model_options mo = memory_plan_model_options(c, &t->params, t->dtype);
-    TRY(nn_create(&t->nn, t->device, t->n_threads, p->scratch));
-    TRY(model_create(&t->model, &mo, t->nn, t->weights, t->grads, &t->memory));
+    TRY(inputs_init(&t->inputs, &t->memory, t->device, &shape));
+    t->inputs.whole_sequences = !t->config->document_mask;
+    TRY(allocate_state(t, &o));
+    TRY(allocate_model(t, &o));
+    TRY(step_state_create(&t->step, t));
     return gemm_peak_measure(t->nn, t->dtype, &t->peak_flops);
+}
+
+/* Who has what part of the model. */
+static status_t lay_out(struct trainer *t)
+{
+    const struct config *c = t->config;
+    TRY(layout_init(&t->layout, c, comm_rank(t->world), comm_size(t->world)));
+    return pp_check((enum pp_kind)c->pipeline, t->layout.shard.n_stages, (int)c->chunks);
 }
 
 static status_t plan(struct trainer *t)
 {
-    TRY(param_table_init(&t->params, &t->config->arch, NULL, 0));
-    const struct memory_plan_options o = {.config = t->config,
-                                          .params = &t->params,
-                                          .device = t->device,
-                                          .dtype = t->dtype,
-                                          .data_parallel = t->data_parallel,
-                                          .n_threads = t->n_threads};
-    return memory_plan_make(&t->plan, &o);
+    const struct config *c = t->config;
+    const struct layout *l = &t->layout;
+    TRY(parts_schedule(&t->schedule, c, l));
+    TRY(param_table_init(&t->whole, &c->arch, NULL, 0));
+    TRY(param_table_init(&t->params, &c->arch, &l->shard, parts_unit_align(c, l)));
+    const struct parts_options o = trainer_parts(t);
+    return memory_plan_make(&t->plan, &o, &t->schedule, t->n_threads);
 }
 
 /* Device, precision and what carries large vectors; said by rank 0. */
@@ -163,13 +192,14 @@ static void print_setup(const struct trainer *t)
 {
     const struct config *c = t->config;
     log_info("model: %s, %jd parameters; %jd layers, hidden %jd, vocabulary %jd",
-             c->family, (intmax_t)t->params.n_real, (intmax_t)c->arch.n_layers,
+             c->family, (intmax_t)t->whole.n_real, (intmax_t)c->arch.n_layers,
              (intmax_t)c->arch.hidden, (intmax_t)c->arch.vocab_size);
-    log_info("batch: %jd sequences x %jd tokens, micro-batch %jd, on %d rank%s; ZeRO "
-             "stage %jd",
-             (intmax_t)config_global_batch(c), (intmax_t)c->sequence_length,
-             (intmax_t)c->micro_batch, comm_size(t->data_parallel),
-             comm_size(t->data_parallel) == 1 ? "" : "s", (intmax_t)c->zero);
+    log_info(
+        "batch: %jd sequences x %jd tokens, micro-batch %jd, %d micro-batch%s a step; "
+        "ZeRO stage %jd",
+        (intmax_t)config_global_batch(c), (intmax_t)c->sequence_length,
+        (intmax_t)c->micro_batch, t->schedule.n_micro,
+        t->schedule.n_micro == 1 ? "" : "es", (intmax_t)c->zero);
     log_info(
         "data: %jd training sequences, %jd for validation",
         (intmax_t)sampler_total_windows(t->train_data),
@@ -179,13 +209,16 @@ static void print_setup(const struct trainer *t)
 
 status_t trainer_init(struct trainer *t, struct comm *world, struct config *c)
 {
+    int sizes[MESH_AXES];
     *t = (struct trainer){.config = c, .world = world};
     TRY(compare_notes(t, c));
-    TRY(comm_agree(world, make_mesh(t)));
+    TRY(comm_agree(world, layout_sizes(c, comm_size(world), sizes)));
     TRY(choose_place(t));
-    TRY(comm_create(&t->data_parallel, world, &t->mesh, MESH_DP));
     TRY(comm_agree(world, open_data(t, c)));
+    TRY(comm_agree(world, lay_out(t))); /* with the vocabulary that the data gave */
+    TRY(layout_connect(&t->layout, world));
     TRY(comm_agree(world, plan(t)));
+    layout_print(&t->layout, world);
     print_setup(t);
     TRY(memory_plan_check(&t->plan, world, t->device));
     TRY(comm_agree(world, allocate(t)));
@@ -198,7 +231,7 @@ status_t trainer_init(struct trainer *t, struct comm *world, struct config *c)
 
 status_t trainer_start_loader(struct trainer *t)
 {
-    struct loader_options o = memory_plan_loader_options(t->config, t->data_parallel);
+    struct loader_options o = layout_loader_options(&t->layout, t->config);
     o.sampler = t->train_data;
     o.first_sample = t->progress.next_sample;
     return loader_create(&t->loader, &o);
@@ -211,17 +244,25 @@ void trainer_release(struct trainer *t)
     if (t->device) device_wait(t->device);
     loader_destroy(&t->loader);
     device_graph_destroy(t->device, &t->graph);
+    step_state_destroy(&t->step);
     model_destroy(&t->model);
     nn_destroy(&t->nn);
+    pp_destroy(&t->pp);
+    cp_destroy(&t->cp);
+    tp_destroy(&t->tp);
     mirror_release(&t->mirror);
     zero_destroy(&t->zero);
     dp_destroy(&t->dp);
+    dp_units_destroy(&t->units);
+    free(t->unit_grads);
     inputs_release(&t->inputs);
     if (t->device) device_free(t->device, &block, t->memory.capacity_bytes);
-    comm_destroy(&t->data_parallel);
+    layout_release(&t->layout);
     if (t->world) comm_leave_device(t->world);
     device_close(&t->device);
+    pp_schedule_release(&t->schedule);
     param_table_release(&t->params);
+    param_table_release(&t->whole);
     sampler_destroy(&t->validation_data);
     sampler_destroy(&t->train_data);
     *t = (struct trainer){0};

@@ -9,13 +9,10 @@
 #include "config/config.h"
 #include "data/loader.h"
 #include "model/model.h"
-#include "parallel/comm/comm.h"
-#include "parallel/dp/dp.h"
-#include "parallel/zero/zero.h"
-#include "train/inputs.h"
 #include "train/loss_scale.h"
 #include "train/memory_plan.h"
 #include "train/mirror.h"
+#include "train/parts.h"
 
 /* What a step's numbers depend on besides weights and moments; saved with every checkpoint. */
 struct progress {
@@ -32,21 +29,27 @@ struct progress {
 struct trainer {
     const struct config *config; /* borrowed */
     struct comm *world;          /* borrowed */
-    struct mesh mesh;
-    struct comm *data_parallel;
+    struct layout layout;
+    struct pp_schedule schedule;
     int n_threads;
     struct sampler *train_data, *validation_data; /* validation may be NULL */
-    struct param_table params;
+    struct param_table whole;                     /* the model */
+    struct param_table params;                    /* what of it this rank holds */
     struct memory_plan plan;
     struct device *device;
     enum dtype dtype;    /* of weights and activations */
     struct arena memory; /* one block: every planned byte of the device */
     void *weights;       /* [padded_elements] of dtype */
-    float *grads;
+    float *grads;        /* [padded_elements]; NULL with ZeRO stage 2, which has units */
+    float **unit_grads;  /* [params.n_units]: where backward adds those of each unit */
     struct nn *nn;
+    struct tp *tp;
+    struct cp *cp;
+    struct pp *pp; /* NULL: one stage */
     struct model *model;
     struct dp *dp;
-    bool reducing; /* between dp_begin and dp_finish */
+    struct dp_units *units; /* ZeRO stage 2 */
+    struct step_state *step;
     struct zero *zero;
     struct mirror mirror;
     struct device_graph
@@ -57,6 +60,10 @@ struct trainer {
     struct progress progress;
     double peak_flops; /* of all ranks' matrix products together, a second */
 };
+
+/* Where the sum of the gradients of flat element x is, which this rank updates, after reduction. */
+float *trainer_gradient(const struct trainer *t, int64_t x);
+struct parts_options trainer_parts(const struct trainer *t);
 
 /* Collective on world; agreed.  Release it also after a failure, together. */
 MUST_USE status_t trainer_init(struct trainer *t, struct comm *world, struct config *c);
@@ -71,18 +78,26 @@ MUST_USE status_t trainer_start_loader(struct trainer *t);
 struct step_stats {
     double loss; /* mean over the step's targets, nats */
     int64_t n_targets;
-    double grad_norm; /* of the mean loss, before clipping */
+    double grad_norm;      /* of the mean loss, before clipping */
+    double gradient_scale; /* makes that of the mean loss from what was summed */
     double lr;
     bool skipped; /* loss or norm was not finite: weights and moments are as before */
     bool stop_requested; /* some rank got a signal */
 };
 
+/* What a step keeps for its own work; made by trainer_init.  STATUS_NOMEM. */
+MUST_USE status_t step_state_create(struct step_state **s, const struct trainer *t);
+void step_state_destroy(struct step_state **s); /* NULL-safe; nulls */
+
 /* Forward, backward, reduction, update of one global batch; moves t->progress on.  Collective on
- * the data-parallel axis.  Step regime. */
+ * world.  Step regime. */
 void train_step(struct trainer *t, struct step_stats *stats);
 
+/* The first half of it: gradients are summed over all ranks, and counted; nothing is updated. */
+void train_gradients(struct trainer *t, struct step_stats *stats);
+
 /* The weights of the last step reach every rank: before anything but train_step reads them.
- * Collective on the data-parallel axis.  Step regime. */
+ * Collective on world.  Step regime. */
 void train_settle(struct trainer *t);
 
 /* ---- state.c ----------------------------------------------------------------------------- */

@@ -26,7 +26,13 @@ static inline struct param_table small_table(void)
     struct param_table t = {
         .params = params, .n_params = 5, .n_elements = SMALL_ELEMENTS};
     for (int i = 0; i < t.n_params; i++) {
-        params[i].n = params[i].shape[0] * params[i].shape[1];
+        struct param *p = &params[i];
+        p->n = p->shape[0] * p->shape[1];
+        p->local[0] = p->shape[0];
+        p->local[1] = p->shape[1];
+        p->slices[0] = (struct param_slice){.rows = p->shape[0], .owned = true};
+        p->n_slices = 1;
+        p->index = i;
         t.n_real += params[i].n;
     }
     return t;
@@ -123,7 +129,7 @@ static inline status_t save_state(const char *run_dir, struct comm *world, int64
     const int n = cut_ranges(&t, comm_rank(world), comm_size(world), buckets, 0, ranges);
     fill_ranges(salt, ranges, n);
     const struct checkpoint_meta meta = some_meta(step);
-    return checkpoint_save(run_dir, world, &t, ranges, n, &meta);
+    return checkpoint_save(run_dir, world, &t, &t, ranges, n, &meta);
 }
 
 /* Open `path` and read all of it: the status of whichever fails; checks the values if none. */
@@ -135,7 +141,7 @@ static inline status_t load_state(const char *path, uint64_t salt)
     memset(x, 0xdb, sizeof x);
     struct checkpoint *c;
     TRY(checkpoint_open(&c, path));
-    const status_t st = checkpoint_read(c, &t, &all, 1);
+    const status_t st = checkpoint_read(c, &t, &t, &all, 1);
     checkpoint_close(&c);
     if (st == STATUS_OK) check_ranges(salt, &t, &all, 1);
     return st;

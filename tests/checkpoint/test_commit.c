@@ -220,13 +220,14 @@ TEST(ranges_that_leave_out_or_repeat_elements_are_refused)
     const int n = cut_ranges(&t, comm_rank(world), comm_size(world), 3, 0, ranges);
     const bool last = comm_rank(world) == comm_size(world) - 1;
     ranges[2].count -= last;
-    ASSERT_OK(checkpoint_save(run, world, &t, ranges, n, &meta)); /* that was padding */
+    ASSERT_OK(
+        checkpoint_save(run, world, &t, &t, ranges, n, &meta)); /* that was padding */
     ranges[0].count -= last;
-    ASSERT_REFUSED(checkpoint_save(run, world, &t, ranges, n, &meta), STATUS_INTERNAL,
+    ASSERT_REFUSED(checkpoint_save(run, world, &t, &t, ranges, n, &meta), STATUS_INTERNAL,
                    "do not cover parameter embed.weight exactly once");
     ranges[0].count += last;
     ranges[1].start -= root(world);
-    ASSERT_REFUSED(checkpoint_save(run, world, &t, ranges, n, &meta), STATUS_INTERNAL,
+    ASSERT_REFUSED(checkpoint_save(run, world, &t, &t, ranges, n, &meta), STATUS_INTERNAL,
                    "do not cover parameter embed.weight exactly once");
     assert_latest("step-00000001");
 }

@@ -32,7 +32,7 @@ TEST(every_layout_reads_what_this_one_saved)
                 struct checkpoint_range ranges[MAX_RANGES];
                 const int n = cut_ranges(&t, rank, size, 1 + (buckets * size) % 7,
                                          0xdeadbeef, ranges);
-                ASSERT_OK(checkpoint_read(c, &t, ranges, n));
+                ASSERT_OK(checkpoint_read(c, &t, &t, ranges, n));
                 check_ranges(77, &t, ranges, n);
             }
         }
@@ -56,11 +56,11 @@ TEST(only_what_is_asked_for_is_filled_in_any_order)
                                               {20, 100, NULL, b, NULL},
                                               {300, 100, NULL, NULL, m},
                                               {500, 10, NULL, NULL, NULL}};
-    ASSERT_OK(checkpoint_read(c, &t, ranges, 5));
+    ASSERT_OK(checkpoint_read(c, &t, &t, ranges, 5));
     check_ranges(78, &t, ranges, 5);
     const struct checkpoint_range twice[] = {{10, 50, a, NULL, NULL},
                                              {59, 5, b, NULL, NULL}};
-    ASSERT_REFUSED(checkpoint_read(c, &t, twice, 2), STATUS_INTERNAL, "overlap");
+    ASSERT_REFUSED(checkpoint_read(c, &t, &t, twice, 2), STATUS_INTERNAL, "overlap");
     checkpoint_close(&c);
 }
 
@@ -77,10 +77,11 @@ TEST(the_parameters_may_lie_elsewhere_in_the_buffer)
         other[i] = t.params[4 - i]; /* other order, other offsets */
     int64_t at = 3;
     for (int i = 0; i < 5; i++) other[i].offset = at, at += other[i].n + i;
-    const struct param_table moved = {other, 5, at, t.n_real};
+    const struct param_table moved = {
+        .params = other, .n_params = 5, .n_elements = at, .n_real = t.n_real};
     float *x = test_alloc((size_t)at * 4);
     const struct checkpoint_range all = {0, at, x, NULL, NULL};
-    ASSERT_OK(checkpoint_read(c, &moved, &all, 1));
+    ASSERT_OK(checkpoint_read(c, &moved, &moved, &all, 1));
     for (int i = 0; i < 5; i++)
         for (int64_t e = 0; e < other[i].n; e++) {
             const uint32_t want = bits_at(79, 0, t.params[4 - i].offset + e);
@@ -99,12 +100,12 @@ TEST(ranks_may_own_nothing)
     cut_ranges(&t, 0, 1, 1, 0, all);
     fill_ranges(83, all, 1);
     const struct checkpoint_meta meta = some_meta(1);
-    ASSERT_OK(checkpoint_save(run, world, &t, all, mine, &meta));
+    ASSERT_OK(checkpoint_save(run, world, &t, &t, all, mine, &meta));
     ASSERT_OK(load_state(path_in(run, "step-00000001"), 83));
     struct checkpoint *c;
     ASSERT_OK(checkpoint_open(&c, path_in(run, "step-00000001")));
     ASSERT_OK(checkpoint_verify(c));
-    ASSERT_OK(checkpoint_read(c, &t, NULL, 0));
+    ASSERT_OK(checkpoint_read(c, &t, &t, NULL, 0));
     checkpoint_close(&c);
 }
 
@@ -196,7 +197,8 @@ TEST(other_models_are_told_what_differs)
     struct param other[6];
     memcpy(other, t.params, 5 * sizeof *other);
     other[5] = (struct param){.name = "more", .n_dims = 1, .shape = {1, 1}, .n = 1};
-    const struct param_table wider = {other, 6, t.n_elements, t.n_real};
+    const struct param_table wider = {
+        .params = other, .n_params = 6, .n_elements = t.n_elements, .n_real = t.n_real};
     ASSERT_REFUSED(checkpoint_match(c, &wider), STATUS_CHECKPOINT,
                    "lacks parameter more");
     const struct param_table fewer = {
@@ -219,7 +221,13 @@ TEST(disk_holds_twelve_bytes_a_parameter_and_little_else)
     struct param *params = test_alloc(LAYERS * sizeof *params);
     struct param_table t = {.params = params, .n_params = LAYERS};
     for (int i = 0; i < LAYERS; i++) {
-        params[i] = (struct param){.n_dims = 2, .shape = {100, 128}, .n = 12800};
+        params[i] = (struct param){.n_dims = 2,
+                                   .shape = {100, 128},
+                                   .local = {100, 128},
+                                   .slices = {{.rows = 100, .owned = true}},
+                                   .n_slices = 1,
+                                   .index = i,
+                                   .n = 12800};
         snprintf(params[i].name, sizeof params[i].name, "layers.%d.mlp.up_proj.weight",
                  i);
         params[i].offset = t.n_elements;
@@ -229,7 +237,7 @@ TEST(disk_holds_twelve_bytes_a_parameter_and_little_else)
     struct checkpoint_range ranges[MAX_RANGES];
     const int n = cut_ranges(&t, comm_rank(world), comm_size(world), 50, 1, ranges);
     const struct checkpoint_meta meta = some_meta(1);
-    ASSERT_OK(checkpoint_save(run, world, &t, ranges, n, &meta));
+    ASSERT_OK(checkpoint_save(run, world, &t, &t, ranges, n, &meta));
     struct checkpoint *c;
     ASSERT_OK(checkpoint_open(&c, path_in(run, "step-00000001")));
     assert_true((double)checkpoint_bytes(c) <= 12.0 * (double)t.n_real * 1.01 + 1e6);

@@ -48,7 +48,7 @@ static inline void fixture_open(struct fixture *f, const char *name)
                             .vocab_size = fixture_int(a, "vocab_size"),
                             .max_positions = fixture_int(a, "max_positions")};
     ASSERT_OK(arch_family(&f->arch, json_string_value(json_object_get(a, "family"))));
-    ASSERT_OK(param_table_init(&f->params, &f->arch));
+    ASSERT_OK(param_table_init(&f->params, &f->arch, NULL, 0));
     f->B = fixture_int(f->json, "B");
     f->T = fixture_int(f->json, "T");
 }
@@ -115,6 +115,7 @@ struct rig {
     enum dtype dtype;
     void *weights; /* [n_elements] of dtype */
     float *grads;  /* [n_elements], zero before the first rig_train */
+    float **unit_grads;
 };
 
 /* Training and decoding take the larger of what they need. */
@@ -181,7 +182,9 @@ static inline void rig_open_on(struct rig *r, const char *name, const struct fix
         bytes_on_device(r->device, test_alloc(n * sizeof(float)), n * sizeof(float));
     rig_set_weights(r, fixture_weights(f));
     ASSERT_OK(nn_create(&r->nn, r->device, 2, needs.scratch_bytes));
-    ASSERT_OK(model_create(&r->model, &o, r->nn, r->weights, r->grads, &r->arena));
+    r->unit_grads = test_alloc((size_t)f->params.n_units * sizeof *r->unit_grads);
+    param_units(&f->params, r->grads, r->unit_grads);
+    ASSERT_OK(model_create(&r->model, &o, r->nn, r->weights, r->unit_grads, &r->arena));
 }
 
 static inline void rig_open(struct rig *r, const struct fixture *f,

@@ -181,9 +181,10 @@ struct watch {
     bool changed;
 };
 
-static void on_ready(void *context, int64_t low)
+static void on_end(void *context, int unit)
 {
     struct watch *w = context;
+    const int64_t low = w->rig->fixture->params.unit[unit];
     const float *grads = rig_grads(w->rig);
     if (low > w->low) w->changed = true; /* it only ever goes down */
     if (memcmp(w->seen + w->low, grads + w->low,
@@ -204,7 +205,7 @@ TEST(gradients_reported_final_do_not_change_any_more)
         const int64_t n = f.params.n_elements;
         struct watch w = {.rig = &r, .n = n, .low = n};
         w.seen = test_alloc((size_t)n * sizeof *w.seen);
-        const struct model_hooks hooks = {.ready = on_ready, .context = &w};
+        const struct model_hooks hooks = {.end = on_end, .context = &w};
         rig_train(&r, &in, 1, &hooks);
         assert_false(w.changed);
         assert_int_equal(w.low, 0);
@@ -221,9 +222,10 @@ struct supply {
     bool *came;           /* [n_elements] */
 };
 
-static void on_need(void *context, int64_t low, int64_t high)
+static void on_need(void *context, int unit)
 {
     struct supply *s = context;
+    const int64_t *at = s->rig->fixture->params.unit, low = at[unit], high = at[unit + 1];
     assert_true(0 <= low && low <= high && high <= s->rig->fixture->params.n_elements);
     device_copy_in(s->rig->device, (float *)s->rig->weights + low, s->weights + low,
                    (size_t)(high - low) * sizeof(float));

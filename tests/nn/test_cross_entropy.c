@@ -87,7 +87,7 @@ static struct results call(const struct setting *s, const struct loss_case *c,
                         .dw = sent_f32(s, &c->dw_before)};
     nn_cross_entropy(s->nn, r.loss, row_loss ? tensor_f32(&r.row_loss) : NULL,
                      gradient ? &r.dx : NULL, gradient ? &r.dw : NULL, &x, &w,
-                     ints_on_device(s->dev, c->targets, c->N), c->scale);
+                     ints_on_device(s->dev, c->targets, c->N), c->scale, NULL);
     return r;
 }
 

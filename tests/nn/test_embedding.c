@@ -29,7 +29,8 @@ static void forward(const struct setting *s, void *arg)
         struct tensor y = dirty(s, N, C);
         nn_embedding_fwd(s->nn, &y, &dev_wte, learned ? &dev_wpe : NULL,
                          ints_on_device(s->dev, tokens, N),
-                         learned ? ints_on_device(s->dev, positions, N) : NULL);
+                         learned ? ints_on_device(s->dev, positions, N) : NULL,
+                         NN_ALL_TOKENS);
         if (nn_is_measuring(s->nn)) continue;
         struct tensor want = randn_2d(4, N, C);
         for (int64_t i = 0; i < N * C; i++) {
@@ -74,7 +75,8 @@ static void backward_case(const struct setting *s, bool learned, int64_t N, int6
         dwte[i] = sent_f32(s, &te), dwpe[i] = sent_f32(s, &pe);
         nn_embedding_bwd(s->nn, &dwte[i], learned ? &dwpe[i] : NULL, &dev_dy,
                          ints_on_device(s->dev, tokens, N),
-                         learned ? ints_on_device(s->dev, positions, N) : NULL);
+                         learned ? ints_on_device(s->dev, positions, N) : NULL,
+                         NN_ALL_TOKENS);
     }
     if (nn_is_measuring(s->nn)) return;
     check_near(s, "dwte", &dwte[0], with_rows_added(&te, &dy, tokens), 1e-12);
@@ -108,7 +110,7 @@ static void same_as_first(const struct setting *s, void *arg)
     struct tensor *first = arg;
     const struct tensor dy = randn_2d(1, 200, 129);
     struct tensor dwte = randn_2d(2, V, 129);
-    nn_embedding_bwd(s->nn, &dwte, NULL, &dy, indices(200, 3, V), NULL);
+    nn_embedding_bwd(s->nn, &dwte, NULL, &dy, indices(200, 3, V), NULL, NN_ALL_TOKENS);
     if (nn_is_measuring(s->nn)) return;
     if (!first->data) *first = copied(&dwte);
     check_same_bits(s, "dwte", &dwte, first);

@@ -107,12 +107,12 @@ static void swiglu_bwd(struct nn *nn, struct blanks *t)
 
 static void embedding_fwd(struct nn *nn, struct blanks *t)
 {
-    nn_embedding_fwd(nn, &t->y, &t->table, &t->table, NULL, NULL);
+    nn_embedding_fwd(nn, &t->y, &t->table, &t->table, NULL, NULL, NN_ALL_TOKENS);
 }
 
 static void embedding_bwd(struct nn *nn, struct blanks *t)
 {
-    nn_embedding_bwd(nn, &t->table, &t->table, &t->y, NULL, NULL);
+    nn_embedding_bwd(nn, &t->table, &t->table, &t->y, NULL, NULL, NN_ALL_TOKENS);
 }
 
 static void linear_fwd(struct nn *nn, struct blanks *t)
@@ -258,9 +258,9 @@ static int exit_of_rows(int32_t token, int32_t position, bool backward)
     if (device_open(&dev, "cpu", 0) || nn_create(&nn, dev, 1, 0)) _exit(99);
     struct tensor te = randn_2d(1, V, C), pe = randn_2d(2, P, C), y = randn_2d(3, 1, C);
     if (backward)
-        nn_embedding_bwd(nn, &te, &pe, &y, &token, &position);
+        nn_embedding_bwd(nn, &te, &pe, &y, &token, &position, NN_ALL_TOKENS);
     else
-        nn_embedding_fwd(nn, &y, &te, &pe, &token, &position);
+        nn_embedding_fwd(nn, &y, &te, &pe, &token, &position, NN_ALL_TOKENS);
     _exit(0);
 }
 

@@ -227,7 +227,7 @@ static void embedding(const struct setting *s, void *arg)
     for (int i = 0; i < 2; i++) {
         got[i] = sent_f32(s, &dw);
         nn_embedding_bwd(s->nn, &got[i], NULL, &sent_dy,
-                         ints_on_device(s->dev, tokens, k->N), NULL);
+                         ints_on_device(s->dev, tokens, k->N), NULL, NN_ALL_TOKENS);
     }
     if (nn_is_measuring(s->nn)) return;
     double *want = in_double(&dw);

@@ -11,14 +11,15 @@ enum { N_PARAMS = 7, N = 96 };
 
 /* Kinds in an order that makes runs of one and of several; gaps behind some, as alignment
  * makes them. */
+#define PARAM(of, at, size)                                                              \
+    {                                                                                    \
+        .kind = of, .offset = at, .n = size, .shape = {size, 1}, .local = {size, 1},     \
+        .slices = {{.rows = size, .owned = true}}, .n_slices = 1, .global_offset = at    \
+    }
 static struct param params[N_PARAMS] = {
-    {.kind = PARAM_EMBEDDING, .offset = 0, .n = 20},
-    {.kind = PARAM_NORM, .offset = 20, .n = 5},
-    {.kind = PARAM_MATRIX, .offset = 32, .n = 16},
-    {.kind = PARAM_MATRIX, .offset = 48, .n = 7},
-    {.kind = PARAM_BIAS, .offset = 55, .n = 3},
-    {.kind = PARAM_NORM, .offset = 64, .n = 2},
-    {.kind = PARAM_MATRIX, .offset = 72, .n = 20},
+    PARAM(PARAM_EMBEDDING, 0, 20), PARAM(PARAM_NORM, 20, 5), PARAM(PARAM_MATRIX, 32, 16),
+    PARAM(PARAM_MATRIX, 48, 7),    PARAM(PARAM_BIAS, 55, 3), PARAM(PARAM_NORM, 64, 2),
+    PARAM(PARAM_MATRIX, 72, 20),
 };
 static const struct param_table table = {
     .params = params, .n_params = N_PARAMS, .n_elements = N};

@@ -522,7 +522,7 @@ static void check_line(struct place *p, enum mesh_axis axis)
     struct mesh m;
     ASSERT_OK(mesh_init(&m, comm_rank(world), 4, sizes));
     struct comm *line = NULL;
-    ASSERT_OK(comm_create(&line, world, &m, axis));
+    ASSERT_OK(comm_create(&line, world, &m, MESH_BIT(axis)));
     assert_int_equal(comm_size(line), 2);
     assert_int_equal(comm_rank(line), m.coord[axis]);
     assert_string_equal(comm_transport_name(line), comm_transport_name(world));

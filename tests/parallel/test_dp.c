@@ -36,13 +36,14 @@ static struct dp *make(int64_t n, int64_t bucket, enum comm_op op)
     struct comm *c = test_world();
     struct arena measure = arena_measure();
     struct dp *dp = NULL;
-    ASSERT_OK(dp_create(&dp, c, n, bucket, op, &measure));
+    ASSERT_OK(
+        dp_create(&dp, c, dp_buckets_padded(n, bucket, comm_size(c)), op, &measure));
     assert_int_equal(dp_n_elements(dp), n);
     dp_destroy(&dp);
     assert_null(dp);
     struct arena real =
         arena_over(test_alloc(measure.peak_bytes + 1), measure.peak_bytes);
-    ASSERT_OK(dp_create(&dp, c, n, bucket, op, &real));
+    ASSERT_OK(dp_create(&dp, c, dp_buckets_padded(n, bucket, comm_size(c)), op, &real));
     assert_int_equal(real.peak_bytes, measure.peak_bytes);
     return dp;
 }

@@ -27,7 +27,8 @@ static struct setup make_typed(struct place *p, int64_t n_used, int64_t bucket, 
     s.params = vector_in(p, randn_1d(5, s.n).data, (size_t)s.n * dtype_bytes(t));
 
     struct arena measure = arena_measure();
-    ASSERT_OK(dp_create(&s.dp, c, s.n, bucket, zero_reduction(stage), &measure));
+    ASSERT_OK(dp_create(&s.dp, c, dp_buckets_padded(s.n, bucket, comm_size(c)),
+                        zero_reduction(stage), &measure));
     const size_t dp_bytes = measure.peak_bytes;
     ASSERT_OK(zero_create(&s.zero, s.dp, p->device, NULL, t, n_used, &measure));
     for (int64_t i = 0; i < zero_n_ranges(s.zero); i++) {
@@ -45,7 +46,8 @@ static struct setup make_typed(struct place *p, int64_t n_used, int64_t bucket, 
     ASSERT_OK(device_alloc(p->device, s.memory_bytes, "a test", &s.memory));
     device_copy_in(p->device, s.memory, dirty, measure.peak_bytes);
     struct arena real = arena_over(s.memory, measure.peak_bytes);
-    ASSERT_OK(dp_create(&s.dp, c, s.n, bucket, zero_reduction(stage), &real));
+    ASSERT_OK(dp_create(&s.dp, c, dp_buckets_padded(s.n, bucket, comm_size(c)),
+                        zero_reduction(stage), &real));
     ASSERT_OK(zero_create(&s.zero, s.dp, p->device, s.params, t, n_used, &real));
     assert_int_equal(real.peak_bytes, measure.peak_bytes);
     return s;
