@@ -147,7 +147,7 @@ static void add(struct builder *b, const char *name, enum param_kind kind, int64
 /* All that was added to the unit so far is on every tensor-parallel rank. */
 static void end_replicated(struct builder *b)
 {
-    b->t->replicated[b->t->n_units - 1].high = b->t->n_elements;
+    if (b->held) b->t->replicated[b->t->n_units - 1].high = b->t->n_elements;
 }
 
 static void add_matrix(struct builder *b, const char *name, int64_t out, int64_t in,

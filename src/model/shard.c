@@ -78,9 +78,10 @@ status_t shard_check(const struct arch *a, int tp_size)
     if (a->ffn < most) most = a->ffn;
     if (a->vocab_size > 0 && a->vocab_size < most) most = a->vocab_size;
     if (tp_size <= most) return STATUS_OK;
-    return status_set(STATUS_CONFIG,
-                      "parallel.tp: %d ranks cannot share %jd heads, an inner width of %jd "
-                      "and %jd tokens; valid: 1 to %jd",
-                      tp_size, (intmax_t)a->n_heads, (intmax_t)a->ffn,
-                      (intmax_t)a->vocab_size, (intmax_t)most);
+    return status_set(
+        STATUS_CONFIG,
+        "parallel.tp: %d ranks cannot share %jd heads, an inner width of %jd "
+        "and %jd tokens; valid: 1 to %jd",
+        tp_size, (intmax_t)a->n_heads, (intmax_t)a->ffn, (intmax_t)a->vocab_size,
+        (intmax_t)most);
 }
