@@ -276,7 +276,7 @@ static void add_embeddings(struct builder *b)
     start_group(b);
     if (b->held && !first) b->t->n_elements += a->max_positions * a->hidden;
     b->held = first;
-    b->t->replicated[0].low = b->t->n_elements;
+    b->t->replicated[0] = (struct param_span){b->t->n_elements, b->t->n_elements};
     add(b, "transformer.wpe.weight", PARAM_EMBEDDING, a->max_positions, a->hidden, 0,
         a->init_std, &all);
     end_replicated(b);
