@@ -182,11 +182,32 @@ void cuda_attention_fwd(cudaStream_t s, enum dtype t, void *y, float *lse, float
                         const void *qkv, const struct nn_attention *a)
 {
     (void)scratch;
-    if (!attention_on_tensor_cores(t, qkv, y, a))
-        attention_plain_fwd(s, t, y, lse, qkv, a);
-    else if (t == DTYPE_BF16)
+    if (!attention_on_tensor_cores(t, qkv, y, a)) {
+        const struct attention_view v = attention_view_of(a);
+        struct attention_operands o = {};
+        o.q = o.kv = qkv;
+        o.y = y;
+        o.lse = lse;
+        o.fresh = true;
+        attention_plain_fwd(s, t, &o, &v);
+    } else if (t == DTYPE_BF16)
         fwd_tensor(s, static_cast<__nv_bfloat16 *>(y), lse,
                    static_cast<const __nv_bfloat16 *>(qkv), a);
     else
         fwd_tensor(s, static_cast<__half *>(y), lse, static_cast<const __half *>(qkv), a);
+}
+
+void cuda_attention_part_fwd(cudaStream_t s, enum dtype t, float *y, float *lse,
+                             const void *qkv, const void *kv,
+                             const struct nn_attention_part *a, bool fresh)
+{
+    const struct attention_view v = attention_view_of_part(a);
+    struct attention_operands o = {};
+    o.q = qkv;
+    o.kv = kv;
+    o.y = y;
+    o.lse = lse;
+    o.sums = true;
+    o.fresh = fresh;
+    attention_plain_fwd(s, t, &o, &v);
 }

@@ -26,13 +26,13 @@ enum { DELTA_THREADS = 256, DELTA_LANES = 8 }; /* lanes that share a row of a he
 template <typename T, int W>
 static __global__ void __launch_bounds__(DELTA_THREADS)
     attention_delta(struct attention_row *rows, const T *dy, const T *y, const float *lse,
-                    const struct nn_attention a)
+                    const struct attention_view a)
 {
-    const int n = (int)a.T, D = (int)a.D, per_block = DELTA_THREADS / DELTA_LANES;
+    const int n = (int)a.Tq, D = (int)a.D, per_block = DELTA_THREADS / DELTA_LANES;
     const int blocks = (n + per_block - 1) / per_block;
     const int unit = blockIdx.x / blocks, b = unit / (int)a.H, h = unit % (int)a.H;
     const int i = blockIdx.x % blocks * per_block + threadIdx.x / DELTA_LANES;
-    const int64_t from = ((b * a.T + i) * a.H + h) * D;
+    const int64_t from = ((b * a.Tq + i) * a.H + h) * D;
     float sum = 0;
     for (int d = threadIdx.x % DELTA_LANES * W; i < n && d < D; d += DELTA_LANES * W) {
         float u[W], v[W];
@@ -48,23 +48,31 @@ static __global__ void __launch_bounds__(DELTA_THREADS)
         row.lse = lse[at];
         row.lse2 = row.lse * ATTENTION_LOG2E;
         row.delta = sum;
-        row.start = a.doc_start ? a.doc_start[b * a.T + i] : 0;
+        row.start = a.low ? a.low[b * a.Tq + i] : 0;
         rows[at] = row;
     }
 }
 
 template <typename T>
 static void delta(cudaStream_t s, struct attention_row *rows, const T *dy, const T *y,
-                  const float *lse, const struct nn_attention *a)
+                  const float *lse, const struct attention_view *a)
 {
     constexpr int W = vec16<T>::N;
-    const int64_t blocks = ceil_div(a->T, DELTA_THREADS / DELTA_LANES) * a->B * a->H;
+    const int64_t blocks = ceil_div(a->Tq, DELTA_THREADS / DELTA_LANES) * a->B * a->H;
     if (aligned_16(dy, a->D) && aligned_16(y, a->D))
         CUDA_LAUNCH((attention_delta<T, W>), (unsigned)blocks, DELTA_THREADS, 0, s, rows,
                     dy, y, lse, *a);
     else
         CUDA_LAUNCH((attention_delta<T, 1>), (unsigned)blocks, DELTA_THREADS, 0, s, rows,
                     dy, y, lse, *a);
+}
+
+void attention_delta_rows(cudaStream_t s, enum dtype t, struct attention_row *rows,
+                          const void *dy, const void *y, const float *lse,
+                          const struct attention_view *v)
+{
+    CUDA_FOR_TYPE(
+        t, delta(s, rows, static_cast<const T *>(dy), static_cast<const T *>(y), lse, v));
 }
 
 /* ---- dq -------------------------------------------------------------------------------------- */
@@ -268,13 +276,15 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     auto *const stages = reinterpret_cast<query_stage<T, DP, STEP> *>(v_tile + KEYS * LD);
 
     const int n = (int)a.T, D = (int)a.D, tiles = (n + KEYS - 1) / KEYS;
-    const int unit = blockIdx.x / tiles, b = unit / (int)a.K, group = (int)(a.H / a.K);
+    const int unit = blockIdx.x / tiles, b = unit / (int)a.K;
+    const int2 heads = heads_of(a.H, a.group, a.first, unit % (int)a.K);
+    const int group = heads.y - heads.x;
     const int k0 = blockIdx.x % tiles * KEYS; /* the first are seen by most rows */
     const int own = warp_index() * ROWS, key = k0 + own;
     const int end = end_of_sight(starts_at(a, b), min(k0 + KEYS, n) - 1, n);
     const float c = a.scale * ATTENTION_LOG2E;
 
-    const int h = unit % (int)a.K * group;
+    const int h = heads.x;
     const attention_head<const T> at = head_at(qkv, a, b, h);
     tile_load<T, DP, KEYS>(k_tile, row_at(at.k, k0, at.ld), at.ld, n - k0, D);
     tile_load<T, DP, KEYS>(v_tile, row_at(at.v, k0, at.ld), at.ld, n - k0, D);
@@ -385,11 +395,17 @@ void cuda_attention_bwd(cudaStream_t s, enum dtype t, void *dqkv, float *scratch
                         const struct nn_attention *a)
 {
     struct attention_row *const rows = reinterpret_cast<struct attention_row *>(scratch);
-    CUDA_FOR_TYPE(
-        t, delta(s, rows, static_cast<const T *>(dy), static_cast<const T *>(y), lse, a));
+    const struct attention_view v = attention_view_of(a);
+    attention_delta_rows(s, t, rows, dy, y, lse, &v);
     if (!attention_on_tensor_cores(t, qkv, dy, a) ||
         !attention_on_tensor_cores(t, dqkv, dy, a)) {
-        attention_plain_bwd(s, t, dqkv, rows, dy, qkv, a);
+        struct attention_operands o = {};
+        o.q = o.kv = qkv;
+        o.dy = dy;
+        o.dq = o.dkv = dqkv;
+        o.dq_width = v.q_width;
+        o.rows = rows;
+        attention_plain_bwd(s, t, &o, &v);
     } else if (t == DTYPE_BF16) {
         typedef __nv_bfloat16 T;
         bwd_tensor<T>(s, {static_cast<T *>(dqkv), rows, static_cast<const T *>(dy),
@@ -399,4 +415,29 @@ void cuda_attention_bwd(cudaStream_t s, enum dtype t, void *dqkv, float *scratch
         bwd_tensor<T>(s, {static_cast<T *>(dqkv), rows, static_cast<const T *>(dy),
                           static_cast<const T *>(qkv), a});
     }
+}
+
+int64_t cuda_attention_part_bwd_floats(const struct nn_attention_part *a)
+{
+    return a->B * a->H * a->Tq * (int64_t)(sizeof(struct attention_row) / sizeof(float));
+}
+
+void cuda_attention_part_bwd(cudaStream_t s, enum dtype t, float *dq, float *dkv,
+                             float *scratch, const void *dy, const void *y,
+                             const float *lse, const void *qkv, const void *kv,
+                             const struct nn_attention_part *a)
+{
+    struct attention_row *const rows = reinterpret_cast<struct attention_row *>(scratch);
+    const struct attention_view v = attention_view_of_part(a);
+    struct attention_operands o = {};
+    attention_delta_rows(s, t, rows, dy, y, lse, &v);
+    o.q = qkv;
+    o.kv = kv;
+    o.dy = dy;
+    o.dq = dq;
+    o.dkv = dkv;
+    o.dq_width = a->H * a->D;
+    o.rows = rows;
+    o.sums = true;
+    attention_plain_bwd(s, t, &o, &v);
 }

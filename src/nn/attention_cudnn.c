@@ -139,7 +139,7 @@ static void try_shape(struct cudnn_attention *c, cudaStream_t stream)
 static bool covers(enum dtype t, const struct nn_attention *a)
 {
     return (t == DTYPE_BF16 || t == DTYPE_F16) && !a->doc_start && a->D % 8 == 0 &&
-           a->D <= 128;
+           a->D <= 128 && a->H == a->K * a->group;
 }
 
 static bool same(const struct known_shape *k, int device, enum dtype t,

@@ -3,8 +3,9 @@
  *
  * A block of 8 x 8 threads makes R x R scores; thread (y, x) has rows y + 8r and columns x + 8c,
  * so the eight threads of a row are neighbours in a warp and read eight columns from eight banks.
- * The algorithm is attention.cu's and attention_bwd.cu's.  R falls as D grows, so that the tiles
- * stay below the 48 KiB every device has. */
+ * The algorithm is attention.cu's and attention_bwd.cu's, over what a row sees (attention_view.h),
+ * so that parts of the keys are served too.  R falls as D grows, so that the tiles stay below the
+ * 48 KiB every device has. */
 #include "nn/attention_tile.cuh"
 
 enum { PLAIN_SIDE = 8, PLAIN_THREADS = PLAIN_SIDE * PLAIN_SIDE };
@@ -79,17 +80,48 @@ static __device__ __forceinline__ void plain_add(float (&o)[R / 8][DP / 8],
     }
 }
 
-template <typename T, int DP, int R>
-static __device__ __forceinline__ void plain_store(T *to, int64_t ld, int n_rows, int D,
+/* to = by o, or to += by o */
+template <typename Y, int DP, int R>
+static __device__ __forceinline__ void plain_store(Y *to, int64_t ld, int n_rows, int D,
                                                    const float (&o)[R / 8][DP / 8],
-                                                   float by)
+                                                   float by, bool add)
 {
 #pragma unroll
     for (int r = 0; r < R / PLAIN_SIDE; r++)
 #pragma unroll
         for (int c = 0; c < DP / PLAIN_SIDE; c++)
-            if (plain_y(r) < n_rows && plain_x(c) < D)
-                to[plain_y(r) * ld + plain_x(c)] = from_float<T>(o[r][c] * by);
+            if (plain_y(r) < n_rows && plain_x(c) < D) {
+                Y *const at = to + plain_y(r) * ld + plain_x(c);
+                const float before = add ? to_float(*at) : 0.0f;
+                *at = from_float<Y>(fmaf(o[r][c], by, before));
+            }
+}
+
+/* ---- what is seen ---------------------------------------------------------------------------- */
+
+/* Keys [x, y) of row i of sequence b; none behind the last row. */
+static __device__ __forceinline__ int2 plain_sight(const attention_view &v, int b, int i)
+{
+    if (i >= (int)v.Tq) return make_int2(0, 0);
+    const int64_t at = b * v.Tq + i;
+    return make_int2(v.low ? v.low[at] : 0, v.high ? v.high[at] : i + 1);
+}
+
+/* The first row of sequence b whose keys end behind `key` (low false), or begin behind it (low
+ * true); Tq if there is none. */
+static __device__ __forceinline__ int plain_first_row(const attention_view &v, int b,
+                                                      int key, bool low)
+{
+    int from = 0, to = (int)v.Tq;
+    while (from < to) {
+        const int mid = (from + to) / 2;
+        const int2 s = plain_sight(v, b, mid);
+        if ((low ? s.x : s.y) > key)
+            to = mid;
+        else
+            from = mid + 1;
+    }
+    return from;
 }
 
 /* Over the eight threads of a row. */
@@ -130,36 +162,51 @@ static __device__ __forceinline__ float plain_softmax(float (&s)[M], float *p, f
     return keep;
 }
 
-template <typename T, int DP, int R>
+template <typename T, typename Y, int DP, int R>
 static __global__ void __launch_bounds__(PLAIN_THREADS)
-    attention_fwd_plain(T *y, float *lse, const T *qkv, const struct nn_attention a)
+    attention_fwd_plain(Y *y, float *lse, const T *q, const T *kv, bool fresh,
+                        const attention_view v)
 {
     constexpr int M = R / PLAIN_SIDE, LD = plain_ld<DP>::value;
     CUDA_SHARED(float, q_tile, R *LD);
     CUDA_SHARED(float, kv_tile, R *LD); /* keys, then values */
     CUDA_SHARED(float, p_tile, R *(R + 1));
-    const int n = (int)a.T, D = (int)a.D, tiles = (n + R - 1) / R;
-    const int unit = blockIdx.x / tiles, b = unit / (int)a.H, h = unit % (int)a.H;
+    const int n = (int)v.Tq, keys = (int)v.Tk, D = (int)v.D, tiles = (n + R - 1) / R;
+    const int unit = blockIdx.x / tiles, b = unit / (int)v.H, h = unit % (int)v.H;
     const int q0 = (tiles - 1 - blockIdx.x % tiles) * R;
-    const attention_head<const T> at = head_at(qkv, a, b, h);
-    const int32_t *const doc = starts_at(a, b);
+    const int kv_head = (h + (int)v.first) / (int)v.group;
+    const T *const k = kv + b * v.Tk * v.kv_width + v.k_at + kv_head * D;
+    const T *const value = k + (v.v_at - v.k_at);
+    Y *const to = y + ((b * v.Tq + q0) * v.H + h) * D;
     float max[M], sum[M], o[M][DP / 8] = {};
-    for (int r = 0; r < M; r++) max[r] = -INFINITY, sum[r] = 0;
-    plain_load<T, DP, R>(q_tile, row_at(at.q, q0, at.ld), at.ld, n - q0, D);
+    int2 sight[M];
+    for (int r = 0; r < M; r++) {
+        const int row = q0 + plain_y(r);
+        sight[r] = plain_sight(v, b, row);
+        max[r] = fresh || row >= n ? -INFINITY : lse[(int64_t)unit * n + row];
+        const bool seen = max[r] > -INFINITY;
+        sum[r] = seen && plain_x(0) == 0 ? 1.0f : 0.0f; /* of this thread's columns */
+        for (int c = 0; c < DP / 8; c++)
+            if (seen && plain_x(c) < D)
+                o[r][c] = to_float(to[plain_y(r) * v.H * D + plain_x(c)]);
+    }
+    plain_load<T, DP, R>(q_tile, q + (b * v.Tq + q0) * v.q_width + h * D, v.q_width,
+                         n - q0, D);
 
-    for (int k0 = (doc ? doc[q0] : 0) / R * R; k0 <= q0; k0 += R) {
+    const int end = plain_sight(v, b, min(q0 + R, n) - 1).y;
+    for (int k0 = plain_sight(v, b, q0).x / R * R; k0 < end; k0 += R) {
         __syncthreads(); /* nobody reads the last values and P */
-        plain_load<T, DP, R>(kv_tile, row_at(at.k, k0, at.ld), at.ld, n - k0, D);
+        plain_load<T, DP, R>(kv_tile, k + k0 * v.kv_width, v.kv_width, keys - k0, D);
         __syncthreads();
         float s[M][M];
         plain_nt<DP, R>(s, q_tile, kv_tile, D);
 #pragma unroll
         for (int r = 0; r < M; r++) {
-            const int row = q0 + plain_y(r), start = doc && row < n ? doc[row] : 0;
 #pragma unroll
             for (int c = 0; c < M; c++) {
                 const int key = k0 + plain_x(c);
-                s[r][c] = start <= key && key <= row ? s[r][c] * a.scale : -INFINITY;
+                s[r][c] =
+                    sight[r].x <= key && key < sight[r].y ? s[r][c] * v.scale : -INFINITY;
             }
             const float keep =
                 plain_softmax<M>(s[r], p_tile + plain_y(r) * (R + 1), max + r, sum + r);
@@ -167,7 +214,7 @@ static __global__ void __launch_bounds__(PLAIN_THREADS)
             for (int c = 0; c < DP / 8; c++) o[r][c] *= keep;
         }
         __syncthreads(); /* P is there, nobody reads the keys */
-        plain_load<T, DP, R>(kv_tile, row_at(at.v, k0, at.ld), at.ld, n - k0, D);
+        plain_load<T, DP, R>(kv_tile, value + k0 * v.kv_width, v.kv_width, keys - k0, D);
         __syncthreads();
         plain_add<DP, R>(o, p_tile, kv_tile);
     }
@@ -176,29 +223,32 @@ static __global__ void __launch_bounds__(PLAIN_THREADS)
     for (int r = 0; r < M; r++) {
         const float all = plain_sum(sum[r]);
         const int row = q0 + plain_y(r);
-        if (plain_x(0) == 0 && row < n) lse[(int64_t)unit * n + row] = max[r] + logf(all);
+        if (plain_x(0) == 0 && row < n)
+            lse[(int64_t)unit * n + row] = all > 0 ? max[r] + logf(all) : -INFINITY;
 #pragma unroll
-        for (int c = 0; c < DP / 8; c++) o[r][c] /= all;
+        for (int c = 0; c < DP / 8; c++) o[r][c] = all > 0 ? o[r][c] / all : 0.0f;
     }
-    plain_store<T, DP, R>(y + ((b * a.T + q0) * a.H + h) * D, a.H * D, n - q0, D, o, 1);
+    plain_store<Y, DP, R>(to, v.H * D, n - q0, D, o, 1, false);
 }
 
 /* ---- backward -------------------------------------------------------------------------------- */
 
-/* P and dS of query i, which `row` describes, and key j, from their scores before scaling */
-static __device__ __forceinline__ float2 plain_gradient(float s, float dp, int i, int j,
+/* P and dS of a query, which `row` describes, and key j, from their scores before scaling */
+static __device__ __forceinline__ float2 plain_gradient(float s, float dp, int2 sight,
+                                                        int j,
                                                         const struct attention_row &row,
                                                         float scale)
 {
-    if (j < row.start || j > i) return make_float2(0, 0);
+    if (j < sight.x || j >= sight.y) return make_float2(0, 0);
     const float p = expf(fmaf(s, scale, -row.lse));
     return make_float2(p, p * (dp - row.delta));
 }
 
-template <typename T, int DP, int R>
+template <typename T, typename Y, int DP, int R>
 static __global__ void __launch_bounds__(PLAIN_THREADS)
-    attention_dq_plain(T *dqkv, const struct attention_row *rows, const T *dy,
-                       const T *qkv, const struct nn_attention a)
+    attention_dq_plain(Y *dq_to, int64_t dq_width, bool add,
+                       const struct attention_row *rows, const T *dy, const T *q,
+                       const T *kv, const attention_view v)
 {
     constexpr int M = R / PLAIN_SIDE, LD = plain_ld<DP>::value;
     CUDA_SHARED(float, q_tile, R *LD);
@@ -206,24 +256,29 @@ static __global__ void __launch_bounds__(PLAIN_THREADS)
     CUDA_SHARED(float, k_tile, R *LD);
     CUDA_SHARED(float, v_tile, R *LD);
     CUDA_SHARED(float, ds_tile, R *(R + 1));
-    const int n = (int)a.T, D = (int)a.D, tiles = (n + R - 1) / R;
-    const int unit = blockIdx.x / tiles, b = unit / (int)a.H, h = unit % (int)a.H;
+    const int n = (int)v.Tq, keys = (int)v.Tk, D = (int)v.D, tiles = (n + R - 1) / R;
+    const int unit = blockIdx.x / tiles, b = unit / (int)v.H, h = unit % (int)v.H;
     const int q0 = (tiles - 1 - blockIdx.x % tiles) * R;
-    const attention_head<const T> at = head_at(qkv, a, b, h);
-    const int HD = (int)(a.H * a.D);
+    const int kv_head = (h + (int)v.first) / (int)v.group;
+    const T *const k = kv + b * v.Tk * v.kv_width + v.k_at + kv_head * D;
+    const T *const value = k + (v.v_at - v.k_at);
+    const int HD = (int)(v.H * v.D);
     float dq[M][DP / 8] = {};
     struct attention_row row[M] = {};
-    for (int r = 0; r < M; r++)
+    int2 sight[M];
+    for (int r = 0; r < M; r++) {
+        sight[r] = plain_sight(v, b, q0 + plain_y(r));
         if (q0 + plain_y(r) < n) row[r] = rows[(int64_t)unit * n + q0 + plain_y(r)];
-    plain_load<T, DP, R>(q_tile, row_at(at.q, q0, at.ld), at.ld, n - q0, D);
-    plain_load<T, DP, R>(dy_tile, row_at(dy + b * a.T * HD + h * D, q0, HD), HD, n - q0,
-                         D);
+    }
+    plain_load<T, DP, R>(q_tile, q + (b * v.Tq + q0) * v.q_width + h * D, v.q_width,
+                         n - q0, D);
+    plain_load<T, DP, R>(dy_tile, dy + (b * v.Tq + q0) * HD + h * D, HD, n - q0, D);
 
-    const int32_t *const doc = starts_at(a, b);
-    for (int k0 = (doc ? doc[q0] : 0) / R * R; k0 <= q0; k0 += R) {
+    const int end = plain_sight(v, b, min(q0 + R, n) - 1).y;
+    for (int k0 = plain_sight(v, b, q0).x / R * R; k0 < end; k0 += R) {
         __syncthreads();
-        plain_load<T, DP, R>(k_tile, row_at(at.k, k0, at.ld), at.ld, n - k0, D);
-        plain_load<T, DP, R>(v_tile, row_at(at.v, k0, at.ld), at.ld, n - k0, D);
+        plain_load<T, DP, R>(k_tile, k + k0 * v.kv_width, v.kv_width, keys - k0, D);
+        plain_load<T, DP, R>(v_tile, value + k0 * v.kv_width, v.kv_width, keys - k0, D);
         __syncthreads();
         float s[M][M], dp[M][M];
         plain_nt<DP, R>(s, q_tile, k_tile, D);
@@ -233,20 +288,20 @@ static __global__ void __launch_bounds__(PLAIN_THREADS)
 #pragma unroll
             for (int c = 0; c < M; c++)
                 ds_tile[plain_y(r) * (R + 1) + plain_x(c)] =
-                    plain_gradient(s[r][c], dp[r][c], q0 + plain_y(r), k0 + plain_x(c),
-                                   row[r], a.scale)
+                    plain_gradient(s[r][c], dp[r][c], sight[r], k0 + plain_x(c), row[r],
+                                   v.scale)
                         .y;
         __syncthreads();
         plain_add<DP, R>(dq, ds_tile, k_tile);
     }
-    plain_store<T, DP, R>(row_at(head_at(dqkv, a, b, h).q, q0, at.ld), at.ld, n - q0, D,
-                          dq, a.scale);
+    plain_store<Y, DP, R>(dq_to + (b * v.Tq + q0) * dq_width + h * D, dq_width, n - q0, D,
+                          dq, v.scale, add);
 }
 
-template <typename T, int DP, int R>
+template <typename T, typename Y, int DP, int R>
 static __global__ void __launch_bounds__(PLAIN_THREADS)
-    attention_dkv_plain(T *dqkv, const struct attention_row *rows, const T *dy,
-                        const T *qkv, const struct nn_attention a)
+    attention_dkv_plain(Y *dkv, const struct attention_row *rows, const T *dy, const T *q,
+                        const T *kv, const attention_view v)
 {
     constexpr int M = R / PLAIN_SIDE, LD = plain_ld<DP>::value;
     CUDA_SHARED(float, q_tile, R *LD);
@@ -254,23 +309,26 @@ static __global__ void __launch_bounds__(PLAIN_THREADS)
     CUDA_SHARED(float, k_tile, R *LD);
     CUDA_SHARED(float, v_tile, R *LD);
     CUDA_SHARED(float, p_tile, R *(R + 1)); /* P^T, then dS^T */
-    const int n = (int)a.T, D = (int)a.D, tiles = (n + R - 1) / R;
-    const int unit = blockIdx.x / tiles, b = unit / (int)a.K, group = (int)(a.H / a.K);
-    const int first = unit % (int)a.K * group, k0 = blockIdx.x % tiles * R;
-    const attention_head<const T> at = head_at(qkv, a, b, first);
-    const int HD = (int)(a.H * a.D);
-    const int end = end_of_sight(starts_at(a, b), min(k0 + R, n) - 1, n);
+    const int n = (int)v.Tq, keys = (int)v.Tk, D = (int)v.D, tiles = (keys + R - 1) / R;
+    const int unit = blockIdx.x / tiles, b = unit / (int)v.K, kv_head = unit % (int)v.K;
+    const int k0 = blockIdx.x % tiles * R;
+    const int2 heads = heads_of(v.H, v.group, v.first, kv_head);
+    const int64_t at = (b * v.Tk + k0) * v.kv_width + kv_head * D;
+    const int HD = (int)(v.H * v.D);
+    const int begin = plain_first_row(v, b, k0, false) / R * R;
+    const int end = plain_first_row(v, b, min(k0 + R, keys) - 1, true);
     float dk[M][DP / 8] = {}, dv[M][DP / 8] = {};
-    plain_load<T, DP, R>(k_tile, row_at(at.k, k0, at.ld), at.ld, n - k0, D);
-    plain_load<T, DP, R>(v_tile, row_at(at.v, k0, at.ld), at.ld, n - k0, D);
+    plain_load<T, DP, R>(k_tile, kv + at + v.k_at, v.kv_width, keys - k0, D);
+    plain_load<T, DP, R>(v_tile, kv + at + v.v_at, v.kv_width, keys - k0, D);
 
-    for (int h = first; h < first + group; h++) {
-        const T *const q = head_at(qkv, a, b, h).q, *const g = dy + b * a.T * HD + h * D;
-        const struct attention_row *const row = rows + (b * a.H + h) * a.T;
-        for (int q0 = k0; q0 < end; q0 += R) {
+    for (int h = heads.x; h < heads.y; h++) {
+        const struct attention_row *const row = rows + (b * v.H + h) * v.Tq;
+        for (int q0 = begin; q0 < end; q0 += R) {
             __syncthreads();
-            plain_load<T, DP, R>(q_tile, row_at(q, q0, at.ld), at.ld, n - q0, D);
-            plain_load<T, DP, R>(dy_tile, row_at(g, q0, HD), HD, n - q0, D);
+            plain_load<T, DP, R>(q_tile, q + (b * v.Tq + q0) * v.q_width + h * D,
+                                 v.q_width, n - q0, D);
+            plain_load<T, DP, R>(dy_tile, dy + (b * v.Tq + q0) * HD + h * D, HD, n - q0,
+                                 D);
             __syncthreads();
             float s[M][M], ds[M][M];
             plain_nt<DP, R>(s, k_tile, q_tile, D);
@@ -278,12 +336,13 @@ static __global__ void __launch_bounds__(PLAIN_THREADS)
 #pragma unroll
             for (int c = 0; c < M; c++) {
                 const int i = q0 + plain_x(c);
+                const int2 sight = plain_sight(v, b, i);
                 struct attention_row of = {};
                 if (i < n) of = row[i];
 #pragma unroll
                 for (int r = 0; r < M; r++) {
-                    const float2 both = plain_gradient(s[r][c], ds[r][c], i,
-                                                       k0 + plain_y(r), of, a.scale);
+                    const float2 both = plain_gradient(s[r][c], ds[r][c], sight,
+                                                       k0 + plain_y(r), of, v.scale);
                     p_tile[plain_y(r) * (R + 1) + plain_x(c)] = both.x;
                     ds[r][c] = both.y;
                 }
@@ -300,60 +359,67 @@ static __global__ void __launch_bounds__(PLAIN_THREADS)
             plain_add<DP, R>(dk, p_tile, q_tile);
         }
     }
-    const attention_head<T> to = head_at(dqkv, a, b, first);
-    plain_store<T, DP, R>(row_at(to.k, k0, to.ld), to.ld, n - k0, D, dk, a.scale);
-    plain_store<T, DP, R>(row_at(to.v, k0, to.ld), to.ld, n - k0, D, dv, 1);
+    plain_store<Y, DP, R>(dkv + at + v.k_at, v.kv_width, keys - k0, D, dk, v.scale,
+                          false);
+    plain_store<Y, DP, R>(dkv + at + v.v_at, v.kv_width, keys - k0, D, dv, 1, false);
 }
 
 /* ---- launches -------------------------------------------------------------------------------- */
 
-template <typename T, int DP, int R>
-static void fwd(cudaStream_t s, void *y, float *lse, const void *qkv,
-                const struct nn_attention *a)
+template <typename T, typename Y, int DP, int R>
+static void fwd(cudaStream_t s, const attention_operands &o, const attention_view &v)
 {
-    CUDA_LAUNCH((attention_fwd_plain<T, DP, R>),
-                (unsigned)(ceil_div(a->T, R) * a->B * a->H), PLAIN_THREADS, 0, s,
-                static_cast<T *>(y), lse, static_cast<const T *>(qkv), *a);
+    CUDA_LAUNCH((attention_fwd_plain<T, Y, DP, R>),
+                (unsigned)(ceil_div(v.Tq, R) * v.B * v.H), PLAIN_THREADS, 0, s,
+                static_cast<Y *>(o.y), o.lse, static_cast<const T *>(o.q),
+                static_cast<const T *>(o.kv), o.fresh, v);
 }
 
-template <typename T, int DP, int R>
-static void bwd(cudaStream_t s, void *dqkv, const struct attention_row *rows,
-                const void *dy, const void *qkv, const struct nn_attention *a)
+template <typename T, typename Y, int DP, int R>
+static void bwd(cudaStream_t s, const attention_operands &o, const attention_view &v)
 {
-    CUDA_LAUNCH((attention_dkv_plain<T, DP, R>),
-                (unsigned)(ceil_div(a->T, R) * a->B * a->K), PLAIN_THREADS, 0, s,
-                static_cast<T *>(dqkv), rows, static_cast<const T *>(dy),
-                static_cast<const T *>(qkv), *a);
-    CUDA_LAUNCH((attention_dq_plain<T, DP, R>),
-                (unsigned)(ceil_div(a->T, R) * a->B * a->H), PLAIN_THREADS, 0, s,
-                static_cast<T *>(dqkv), rows, static_cast<const T *>(dy),
-                static_cast<const T *>(qkv), *a);
+    const T *const dy = static_cast<const T *>(o.dy),
+                   *const q = static_cast<const T *>(o.q),
+                   *const kv = static_cast<const T *>(o.kv);
+    CUDA_LAUNCH((attention_dkv_plain<T, Y, DP, R>),
+                (unsigned)(ceil_div(v.Tk, R) * v.B * v.K), PLAIN_THREADS, 0, s,
+                static_cast<Y *>(o.dkv), o.rows, dy, q, kv, v);
+    CUDA_LAUNCH((attention_dq_plain<T, Y, DP, R>),
+                (unsigned)(ceil_div(v.Tq, R) * v.B * v.H), PLAIN_THREADS, 0, s,
+                static_cast<Y *>(o.dq), o.dq_width, o.sums, o.rows, dy, q, kv, v);
 }
 
-/* 16-bit types come here rarely: one size serves them */
-void attention_plain_fwd(cudaStream_t s, enum dtype t, void *y, float *lse,
-                         const void *qkv, const struct nn_attention *a)
+static void check_head_size(const attention_view &v)
 {
-    if (a->D > 256)
+    if (v.D > 256)
         device_cuda_check(cudaErrorInvalidValue, "attention with a head size over 256");
-    else if (t == DTYPE_F32 && a->D <= 64)
-        fwd<float, 64, 32>(s, y, lse, qkv, a);
-    else if (t == DTYPE_F32 && a->D <= 128)
-        fwd<float, 128, 32>(s, y, lse, qkv, a);
-    else
-        CUDA_FOR_TYPE(t, fwd<T, 256, 16>(s, y, lse, qkv, a));
 }
 
-void attention_plain_bwd(cudaStream_t s, enum dtype t, void *dqkv,
-                         const struct attention_row *rows, const void *dy,
-                         const void *qkv, const struct nn_attention *a)
+/* 16-bit types come here for parts of the keys, and rarely else: one size serves them */
+void attention_plain_fwd(cudaStream_t s, enum dtype t, const struct attention_operands *o,
+                         const struct attention_view *v)
 {
-    if (a->D > 256)
-        device_cuda_check(cudaErrorInvalidValue, "attention with a head size over 256");
-    else if (t == DTYPE_F32 && a->D <= 64)
-        bwd<float, 64, 32>(s, dqkv, rows, dy, qkv, a);
-    else if (t == DTYPE_F32 && a->D <= 128)
-        bwd<float, 128, 16>(s, dqkv, rows, dy, qkv, a);
+    check_head_size(*v);
+    if (t == DTYPE_F32 && v->D <= 64)
+        fwd<float, float, 64, 32>(s, *o, *v);
+    else if (t == DTYPE_F32 && v->D <= 128)
+        fwd<float, float, 128, 32>(s, *o, *v);
+    else if (o->sums)
+        CUDA_FOR_TYPE(t, fwd<T, float, 256, 16>(s, *o, *v));
     else
-        CUDA_FOR_TYPE(t, bwd<T, 256, 8>(s, dqkv, rows, dy, qkv, a));
+        CUDA_FOR_TYPE(t, fwd<T, T, 256, 16>(s, *o, *v));
+}
+
+void attention_plain_bwd(cudaStream_t s, enum dtype t, const struct attention_operands *o,
+                         const struct attention_view *v)
+{
+    check_head_size(*v);
+    if (t == DTYPE_F32 && v->D <= 64)
+        bwd<float, float, 64, 32>(s, *o, *v);
+    else if (t == DTYPE_F32 && v->D <= 128)
+        bwd<float, float, 128, 16>(s, *o, *v);
+    else if (o->sums)
+        CUDA_FOR_TYPE(t, bwd<T, float, 256, 8>(s, *o, *v));
+    else
+        CUDA_FOR_TYPE(t, bwd<T, T, 256, 8>(s, *o, *v));
 }

@@ -8,6 +8,7 @@
  * Head sizes are padded with zeros to DP columns. */
 #pragma once
 
+#include "nn/attention_view.h"
 #include "nn/cuda_kernel.h"
 
 /* The tensor-core shapes in use begin with sm_75; below, the plain kernels serve. */
@@ -29,13 +30,26 @@ struct alignas(16) attention_row {
     float lse;     /* natural, for fp32, where its rounding would show */
 };
 
-/* ---- attention_plain.cu: every type, D <= 256; the rows of ops_cuda.h ------------------------ */
+/* ---- attention_plain.cu: every type, D <= 256 ------------------------------------------------ */
 
-void attention_plain_fwd(cudaStream_t s, enum dtype t, void *y, float *lse,
-                         const void *qkv, const struct nn_attention *a);
-void attention_plain_bwd(cudaStream_t s, enum dtype t, void *dqkv,
-                         const struct attention_row *rows, const void *dy,
-                         const void *qkv, const struct nn_attention *a);
+/* What is read, and where results go: in type t, or in fp32 if `sums`, and then they go on from
+ * what is there (y and lse unless fresh, dq). */
+struct attention_operands {
+    const void *q, *kv, *dy;
+    void *y, *dq, *dkv;
+    float *lse;
+    const struct attention_row *rows;
+    int64_t dq_width;
+    bool sums, fresh;
+};
+void attention_plain_fwd(cudaStream_t s, enum dtype t, const struct attention_operands *o,
+                         const struct attention_view *v);
+void attention_plain_bwd(cudaStream_t s, enum dtype t, const struct attention_operands *o,
+                         const struct attention_view *v);
+/* rows: [B*H, Tq], from lse, y and dy */
+void attention_delta_rows(cudaStream_t s, enum dtype t, struct attention_row *rows,
+                          const void *dy, const void *y, const float *lse,
+                          const struct attention_view *v);
 
 /* ---- host: which kernel ---------------------------------------------------------------------- */
 
@@ -93,9 +107,17 @@ head_at(T *qkv, const struct nn_attention &a, int b, int h)
     at.ld = (int)((a.H + 2 * a.K) * a.D);
     T *const row = qkv + b * a.T * at.ld;
     at.q = row + h * a.D;
-    at.k = row + (a.H + h / (int)(a.H / a.K)) * a.D;
+    at.k = row + (a.H + (h + (int)a.first) / (int)a.group) * a.D;
     at.v = at.k + a.K * a.D;
     return at;
+}
+
+/* Query heads [first, end) use kv head j. */
+static __device__ __forceinline__ int2 heads_of(int64_t H, int64_t group, int64_t first,
+                                                int j)
+{
+    const int from = j * (int)group - (int)first;
+    return make_int2(max(from, 0), min(from + (int)group, (int)H));
 }
 
 /* doc_start of sequence b, or NULL */

@@ -31,6 +31,7 @@ static inline struct attention_view attention_view_of(const struct nn_attention 
                                    .k_at = a->H * a->D,
                                    .v_at = (a->H + a->K) * a->D,
                                    .low = a->doc_start,
+                                   .high = NULL,
                                    .scale = a->scale};
 }
 
@@ -47,6 +48,7 @@ attention_view_of_part(const struct nn_attention_part *p)
                                    .first = p->first,
                                    .q_width = (p->H + 2 * p->K) * p->D,
                                    .kv_width = 2 * p->K * p->D,
+                                   .k_at = 0,
                                    .v_at = p->K * p->D,
                                    .low = p->low,
                                    .high = p->high,

@@ -118,6 +118,29 @@ static void attention_bwd(struct nn *nn, struct tensor *dqkv, const struct tenso
     arena_rewind(&nn->scratch, mark);
 }
 
+static void attention_part_fwd(struct nn *nn, struct tensor *y, struct tensor *lse,
+                               const struct tensor *qkv, const struct tensor *kv,
+                               const struct nn_attention_part *a, bool fresh)
+{
+    if (!nn->measuring)
+        cuda_attention_part_fwd(stream_of(nn), qkv->dtype, tensor_f32(y), tensor_f32(lse),
+                                qkv->data, kv->data, a, fresh);
+}
+
+static void attention_part_bwd(struct nn *nn, struct tensor *dq, struct tensor *dkv,
+                               const struct tensor *dy, const struct tensor *y,
+                               const struct tensor *lse, const struct tensor *qkv,
+                               const struct tensor *kv, const struct nn_attention_part *a)
+{
+    const size_t mark = arena_mark(&nn->scratch);
+    float *scratch = arena_floats(&nn->scratch, cuda_attention_part_bwd_floats(a));
+    if (!nn->measuring)
+        cuda_attention_part_bwd(stream_of(nn), qkv->dtype, tensor_f32(dq),
+                                tensor_f32(dkv), scratch, dy->data, y->data,
+                                tensor_f32(lse), qkv->data, kv->data, a);
+    arena_rewind(&nn->scratch, mark);
+}
+
 static void attention_decode(struct nn *nn, struct tensor *y, struct tensor *cache_k,
                              struct tensor *cache_v, const struct tensor *qkv,
                              int64_t length, const struct nn_attention *a)
@@ -283,6 +306,8 @@ const struct nn_ops nn_cuda_ops = {
     .layernorm_bwd = layernorm_bwd,
     .attention_fwd = attention_fwd,
     .attention_bwd = attention_bwd,
+    .attention_part_fwd = attention_part_fwd,
+    .attention_part_bwd = attention_part_bwd,
     .attention_decode = attention_decode,
     .embedding_bwd = embedding_bwd,
     .sum_squares = sum_squares,

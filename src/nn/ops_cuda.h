@@ -51,6 +51,14 @@ int64_t cuda_attention_bwd_floats(enum dtype t, const struct nn_attention *a);
 void cuda_attention_bwd(cudaStream_t s, enum dtype t, void *dqkv, float *scratch,
                         const void *dy, const void *y, const float *lse, const void *qkv,
                         const struct nn_attention *a);
+void cuda_attention_part_fwd(cudaStream_t s, enum dtype t, float *y, float *lse,
+                             const void *qkv, const void *kv,
+                             const struct nn_attention_part *a, bool fresh);
+int64_t cuda_attention_part_bwd_floats(const struct nn_attention_part *a);
+void cuda_attention_part_bwd(cudaStream_t s, enum dtype t, float *dq, float *dkv,
+                             float *scratch, const void *dy, const void *y,
+                             const float *lse, const void *qkv, const void *kv,
+                             const struct nn_attention_part *a);
 int64_t cuda_attention_decode_floats(const struct nn_attention *a);
 void cuda_attention_decode(cudaStream_t s, enum dtype t, void *y, void *cache_k,
                            void *cache_v, float *scratch, const void *qkv, int64_t length,

@@ -15,7 +15,8 @@ static inline int64_t at_q(const struct nn_attention *a, int64_t b, int64_t i, i
 
 static inline int64_t at_k(const struct nn_attention *a, int64_t b, int64_t i, int64_t h)
 {
-    return at_q(a, b, i, a->H + h / (a->H / a->K));
+    return at_q(a, b, i,
+                a->H + (a->group ? (h + a->first) / a->group : h / (a->H / a->K)));
 }
 
 static inline int64_t at_v(const struct nn_attention *a, int64_t b, int64_t i, int64_t h)

@@ -78,6 +78,9 @@ static const struct nn_attention shapes[] = {
     {.B = 2, .T = 5, .H = 2, .K = 1, .D = 3},
     {.B = 2, .T = 64, .H = 2, .K = 2, .D = 8},
     {.B = 1, .T = 65, .H = 9, .K = 3, .D = 24},
+    /* query heads 1 to 3 and 3 to 7 of a model with groups of 2 and 4 */
+    {.B = 2, .T = 37, .H = 3, .K = 2, .D = 16, .group = 2, .first = 1},
+    {.B = 1, .T = 70, .H = 5, .K = 2, .D = 8, .group = 4, .first = 3},
     {.B = 1, .T = 257, .H = 3, .K = 1, .D = 16},
     {.B = 3, .T = 131, .H = 2, .K = 2, .D = 64},
     {.B = 1, .T = 800, .H = 2, .K = 1, .D = 5}, /* several key tiles, dealt to threads */

@@ -120,6 +120,102 @@ static void compare(const struct setting *s, void *arg)
     assert_memory_equal(&loss, &loss_alone, sizeof loss);
 }
 
+/* ---- the vocabulary in parts ---------------------------------------------------------------- */
+
+enum { PARTS = 4, MAX_CHUNKS = 64 };
+
+/* What the parts would have sent each other: the first pass collects, the second hands out. */
+struct meeting {
+    struct device *dev;
+    bool collects;
+    int index, chunk;
+    float *blocks[MAX_CHUNKS]; /* [PARTS][rows][3] */
+};
+
+static void meet(void *context, float *stats, int64_t rows)
+{
+    struct meeting *m = context;
+    const size_t n = (size_t)(PARTS * rows * 3), own = (size_t)(rows * 3);
+    assert_true(m->chunk < MAX_CHUNKS);
+    if (!m->blocks[m->chunk]) m->blocks[m->chunk] = test_alloc(n * sizeof(float));
+    float *all = m->blocks[m->chunk++];
+    if (m->collects)
+        device_copy_out(m->dev, all + (size_t)m->index * own,
+                        stats + (size_t)m->index * own, own * sizeof *all);
+    else
+        device_copy_in(m->dev, stats, all, n * sizeof *all);
+}
+
+/* Unlike sizes, the last part short. */
+static void part_rows(int64_t V, int i, int64_t *first, int64_t *n)
+{
+    const int64_t each = (V + PARTS - 1) / PARTS;
+    *first = i * each;
+    *n = V - *first < each ? V - *first : each;
+}
+
+static void compare_parts(const struct setting *s, void *arg)
+{
+    const struct loss_case *c = arg;
+    struct meeting m = {.dev = s->dev, .collects = true};
+    const struct tensor x = sent(s, &c->x);
+    const int32_t *targets = ints_on_device(s->dev, c->targets, c->N);
+    double *dx = test_alloc((size_t)(c->N * c->C) * sizeof *dx);
+    for (int pass = 0; pass < 2; pass++, m.collects = false)
+        for (m.index = 0; m.index < PARTS; m.index++) {
+            int64_t first, n;
+            part_rows(c->V, m.index, &first, &n);
+            m.chunk = 0;
+            const struct nn_vocab_slice slice = {.first = first,
+                                                 .vocab_size = c->V,
+                                                 .index = m.index,
+                                                 .count = PARTS,
+                                                 .gather = meet,
+                                                 .context = &m};
+            const struct tensor w_part = tensor_rows(&c->w, first, n);
+            const struct tensor w = sent(s, &w_part);
+            const struct tensor before = tensor_rows(&c->dw_before, first, n);
+            const struct nn_loss none = {.sum = 0};
+            struct nn_loss *loss = bytes_on_device(s->dev, &none, sizeof none), got;
+            struct tensor rows = dirty_f32(s, 1, c->N), dw = sent_f32(s, &before);
+            struct tensor dx_part = dirty(s, c->N, c->C);
+            nn_cross_entropy(s->nn, loss, tensor_f32(&rows), &dx_part, &dw, &x, &w,
+                             targets, c->scale, &slice);
+            if (nn_is_measuring(s->nn) || pass == 0) continue;
+            device_copy_out(s->dev, &got, loss, sizeof got);
+            const double relative = s->t == DTYPE_F32   ? 1e-6
+                                    : s->t == DTYPE_F16 ? 1e-4
+                                                        : 1e-3;
+            assert_int_equal(got.n_targets, c->n_targets);
+            check_within(got.sum, c->loss, relative * c->loss);
+            check_through(s, s->t, "row_loss", &rows, c->row_loss, 1e-12);
+            check_through(s, s->t, "dw", &dw, c->dw + first * c->C, 1e-12);
+            const struct tensor host = to_host(s->dev, &dx_part);
+            for (int64_t i = 0; i < c->N * c->C; i++)
+                dx[i] += (double)tensor_f32(&host)[i];
+        }
+    if (nn_is_measuring(s->nn)) return;
+    double error = 0, size = 0;
+    for (int64_t i = 0; i < c->N * c->C; i++) {
+        error += (dx[i] - c->dx[i]) * (dx[i] - c->dx[i]);
+        size += c->dx[i] * c->dx[i];
+    }
+    if (!(error <= 4 * limit_of(s, s->t, 1e-12) * size))
+        fail_msg("dx of all parts in %s: NMSE %.3g", dtype_name(s->t), error / size);
+}
+
+TEST(parts_of_the_vocabulary_together_are_the_whole)
+{
+    static const int64_t sizes[][3] = {{5, 7, 3}, {37, 1021, 24}, {1030, 17, 4}};
+    EACH_TYPE(t)
+    {
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+            struct loss_case c = make(t, sizes[i], 0.5f, 1);
+            each_nn_of_type(t, compare_parts, &c);
+        }
+    }
+}
+
 /* N, V, C */
 static const int64_t shapes[][3] = {{1, 1, 1},     {5, 7, 3},   {37, 1001, 24},
                                     {7, 5003, 16}, {3, 64, 40}, {1030, 17, 4},

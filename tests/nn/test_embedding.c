@@ -121,3 +121,44 @@ TEST(embedding_bwd_on_the_cpu_does_not_depend_on_threads_or_instruction_set)
     struct tensor first = {0};
     each_cpu_nn(same_as_first, &first);
 }
+
+/* ---- a table in parts ------------------------------------------------------------------------ */
+
+static const int64_t part_at[] = {0, 5, 9, V};
+
+static void parts(const struct setting *s, void *arg)
+{
+    (void)arg;
+    EACH_SHAPE(N, C)
+    {
+        const struct tensor wte = rounded(randn_2d(1, V, C), s->t),
+                            te = randn_2d(2, V, C);
+        const struct tensor dy = rounded(randn_2d(3, N, C), s->t), dev_dy = sent(s, &dy);
+        const int32_t *tokens = indices(N, 3, V);
+        const int32_t *on_device = ints_on_device(s->dev, tokens, N);
+        const double *want = with_rows_added(&te, &dy, tokens);
+        for (int i = 0; i < 3; i++) {
+            const int64_t first = part_at[i], n = part_at[i + 1] - first;
+            const struct tensor w = tensor_rows(&wte, first, n);
+            const struct tensor before = tensor_rows(&te, first, n);
+            const struct tensor dev_w = sent(s, &w);
+            struct tensor y = dirty(s, N, C), dw = sent_f32(s, &before);
+            nn_embedding_fwd(s->nn, &y, &dev_w, NULL, on_device, NULL, first);
+            nn_embedding_bwd(s->nn, &dw, NULL, &dev_dy, on_device, NULL, first);
+            if (nn_is_measuring(s->nn)) continue;
+            check_near(s, "dwte", &dw, want + first * C, 1e-12);
+            const struct tensor got = to_host(s->dev, &y);
+            for (int64_t k = 0; k < N * C; k++) {
+                const int64_t row = tokens[k / C] - first;
+                const bool here = row >= 0 && row < n;
+                const float x = here ? tensor_f32(&w)[row * C + k % C] : 0;
+                assert_true(tensor_f32(&got)[k] == x);
+            }
+        }
+    }
+}
+
+TEST(parts_of_a_table_know_their_own_tokens_alone)
+{
+    each_nn(parts, NULL);
+}
