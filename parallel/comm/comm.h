@@ -24,6 +24,10 @@ struct comm;
 MUST_USE status_t comm_start(struct comm **world, int *argc, char ***argv);
 /* Release `world` and end MPI. */
 void comm_finish(struct comm **world);
+/* A world of this rank alone, beside the one of all ranks, after comm_start.  Local.  STATUS_COMM,
+ * STATUS_NOMEM. */
+MUST_USE status_t comm_alone(struct comm **c);
+bool comm_has_all(const struct comm *c); /* is it of all ranks that were started? */
 /* Name and version of the MPI library, one line.  Needs no comm. */
 void comm_describe_mpi(char *text, size_t bytes);
 

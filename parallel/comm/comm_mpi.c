@@ -102,6 +102,23 @@ status_t comm_start(struct comm **world, int *argc, char ***argv)
     return STATUS_OK;
 }
 
+status_t comm_alone(struct comm **c)
+{
+    MPI_Comm line = MPI_COMM_NULL;
+    *c = NULL;
+    TRY(setup(MPI_Comm_dup(MPI_COMM_SELF, &line), "Comm_dup"));
+    const status_t st = wrap(c, line);
+    if (st != STATUS_OK) MPI_Comm_free(&line);
+    return st;
+}
+
+bool comm_has_all(const struct comm *c)
+{
+    int size = 0;
+    comm_mpi_check(c, MPI_Comm_size(MPI_COMM_WORLD, &size), "Comm_size", 0);
+    return c->size == size;
+}
+
 void comm_finish(struct comm **world)
 {
     if (!*world) return;

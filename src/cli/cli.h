@@ -3,6 +3,7 @@
 #pragma once
 
 int cmd_train(int argc, char **argv);
+int cmd_selfcheck(int argc, char **argv);
 int cmd_eval(int argc, char **argv);
 int cmd_generate(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);

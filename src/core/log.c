@@ -9,6 +9,7 @@
 static struct {
     int rank, size;
     long long step;
+    bool quiet;     /* log_info says nothing */
     bool transient; /* the cursor stands behind a line of log_progress */
     void (*abort_all)(int exit_code);
     pthread_mutex_t lock;
@@ -52,9 +53,16 @@ static void emit(const char *level, const char *fmt, va_list args)
     pthread_mutex_unlock(&sink.lock);
 }
 
+bool log_set_quiet(bool quiet)
+{
+    const bool before = sink.quiet;
+    sink.quiet = quiet;
+    return before;
+}
+
 void log_info(const char *fmt, ...)
 {
-    if (sink.rank != 0) return;
+    if (sink.rank != 0 || sink.quiet) return;
     va_list args;
     va_start(args, fmt);
     emit("", fmt, args);

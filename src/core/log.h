@@ -13,6 +13,8 @@ void log_init(int rank, int size);
 int log_rank(void);
 
 void log_info(const char *fmt, ...) PRINTF_LIKE(1, 2); /* printed by rank 0 only */
+/* log_info prints nothing while this is true; returns what it was. */
+bool log_set_quiet(bool quiet);
 void log_warn(const char *fmt, ...)
     PRINTF_LIKE(1, 2); /* printed by every rank that calls */
 void log_error(const char *fmt, ...)

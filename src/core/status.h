@@ -22,6 +22,7 @@
     X(STATUS_DEVICE, 9, "device failed")                                                 \
     X(STATUS_COMM, 10, "communication failed")                                           \
     X(STATUS_DIVERGED, 11, "training diverged")                                          \
+    X(STATUS_MISMATCH, 12, "this layout gives another result than one rank")             \
     X(STATUS_INTERNAL, 70, "a defect in yoke")                                           \
     X(STATUS_REQUEUE, 85, "stopped by a signal after saving; start again to continue")
 

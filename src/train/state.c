@@ -207,6 +207,14 @@ static void spread_state(struct trainer *t)
     train_settle(t); /* counts all as ready */
 }
 
+status_t trainer_start_fresh(struct trainer *t)
+{
+    t->progress = (struct progress){.scale = loss_scale_begin(t->dtype, 0, 0)};
+    TRY(comm_agree(t->world, init_state(t)));
+    spread_state(t);
+    return STATUS_OK;
+}
+
 /* *damaged: the checkpoint is of this model, but some rank cannot have its numbers.  The status
  * is the same on all ranks.  Collective on world. */
 static status_t load(struct trainer *t, const char *path, bool *damaged)
@@ -296,8 +304,5 @@ status_t trainer_restore(struct trainer *t)
         return status_set(STATUS_CHECKPOINT,
                           "%s: no checkpoint in it can be read, see the warnings",
                           t->config->run_dir);
-    t->progress.scale = loss_scale_begin(t->dtype, 0, 0);
-    TRY(comm_agree(t->world, init_state(t)));
-    spread_state(t);
-    return STATUS_OK;
+    return trainer_start_fresh(t);
 }

@@ -316,10 +316,9 @@ void train_gradients(struct trainer *t, struct step_stats *stats)
     stats->skipped = !isfinite(stats->loss) || !isfinite(stats->grad_norm);
 }
 
-void train_step(struct trainer *t, struct step_stats *stats)
+void train_update(struct trainer *t, const struct step_stats *stats)
 {
     const struct config *c = t->config;
-    train_gradients(t, stats);
     if (stats->skipped)
         t->progress.skipped++;
     else
@@ -331,4 +330,10 @@ void train_step(struct trainer *t, struct step_stats *stats)
     t->progress.step++;
     t->progress.next_sample += config_global_batch(c);
     t->progress.tokens += stats->n_targets;
+}
+
+void train_step(struct trainer *t, struct step_stats *stats)
+{
+    train_gradients(t, stats);
+    train_update(t, stats);
 }

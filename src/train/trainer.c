@@ -181,6 +181,11 @@ static status_t choose_place(struct trainer *t)
 static status_t compare_notes(struct trainer *t, const struct config *c)
 {
     char *text = NULL;
+    if (!comm_has_all(t->world)) { /* one rank works by itself: nobody to agree with */
+        t->n_threads = c->threads > 0 ? (int)c->threads : omp_get_num_procs();
+        omp_set_num_threads(t->n_threads);
+        return STATUS_OK;
+    }
     TRY(comm_agree(t->world, config_dump(c, &text)));
     const status_t st = launch_check(t->world, text, (int)c->threads, &t->n_threads);
     free(text);

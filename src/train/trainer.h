@@ -93,8 +93,9 @@ void step_state_destroy(struct step_state **s); /* NULL-safe; nulls */
  * world.  Step regime. */
 void train_step(struct trainer *t, struct step_stats *stats);
 
-/* The first half of it: gradients are summed over all ranks, and counted; nothing is updated. */
+/* Its two halves: gradients are summed over all ranks, and counted; weights are updated. */
 void train_gradients(struct trainer *t, struct step_stats *stats);
+void train_update(struct trainer *t, const struct step_stats *stats);
 
 /* The weights of the last step reach every rank: before anything but train_step reads them.
  * Collective on world.  Step regime. */
@@ -102,6 +103,8 @@ void train_settle(struct trainer *t);
 
 /* ---- state.c ----------------------------------------------------------------------------- */
 
+/* Fresh weights at step 0, whatever lies in the run folder.  Collective; agreed. */
+MUST_USE status_t trainer_start_fresh(struct trainer *t);
 /* Fresh weights, or those of the checkpoint that checkpoint.resume names.  Collective; agreed. */
 MUST_USE status_t trainer_restore(struct trainer *t);
 /* Save t's state as a checkpoint of the run folder.  Collective; agreed. */
