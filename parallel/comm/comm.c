@@ -245,6 +245,8 @@ status_t comm_request_create(struct comm_request **r, struct comm *c, int64_t ma
             return st;
         }
     }
+    made->peer = c->world->peers;
+    c->world->peers = made;
     *r = made;
     return STATUS_OK;
 }
@@ -253,6 +255,9 @@ void comm_request_destroy(struct comm_request **r)
 {
     if (!*r) return;
     CHECK(!(*r)->busy);
+    struct comm_request **at = &(*r)->c->world->peers;
+    while (*at != *r) at = &(*at)->peer;
+    *at = (*r)->peer;
     if ((*r)->c->size > 1) (*r)->c->ops->request_close(*r);
     free(*r);
     *r = NULL;
@@ -338,12 +343,20 @@ static bool advance(struct comm_request *r, bool wait)
     if (!r->busy) return true;
     struct comm_stats *stats = &r->c->stats;
     const double before = clock_seconds();
+    r->inside = true;
     if (r->c->ops->advance(r, wait)) r->busy = false;
+    r->inside = false;
     const double now = clock_seconds();
     stats->seconds += now - before;
     if (wait) stats->wait_seconds += now - before;
     if (!r->busy) stats->busy_seconds += now - r->begun;
     return !r->busy;
+}
+
+void comm_progress(struct comm *world)
+{
+    for (struct comm_request *r = world->peers; r; r = r->peer)
+        if (r->busy && !r->inside && r->c->ops->needs_host) advance(r, false);
 }
 
 bool comm_test(struct comm_request *r)

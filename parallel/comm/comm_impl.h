@@ -63,6 +63,7 @@ struct comm {
 
     /* only of the comm over all ranks */
     const struct comm_library *library; /* NULL: none is used */
+    struct comm_request *peers;         /* all requests of comms made of it */
     struct comm_request *requests;      /* those whose work is in the device's queue */
     const struct comm_request *watched; /* the oldest of them; NULL: all are done */
     double watched_begun;      /* its work's, as a request is used again and again */
@@ -75,6 +76,8 @@ struct comm_request {
     int64_t max_n;
     struct comm_job job;
     bool busy;
+    bool inside;               /* its advance is being called */
+    struct comm_request *peer; /* in peers of the world */
     void *state;               /* the transport's */
     struct comm_request *next; /* in requests of the world */
     double begun;              /* seconds; of the operation */
@@ -146,6 +149,10 @@ MUST_USE status_t comm_exchange_create(struct comm_exchange **e, struct comm *c,
 void comm_exchange_destroy(struct comm_exchange **e); /* NULL-safe; nulls */
 void comm_exchange_begin(struct comm_exchange *e, const struct comm_job *job);
 bool comm_exchange_advance(struct comm_exchange *e, bool wait);
+
+/* Move all operations of the world on that only the host moves.  Whoever waits calls it again and
+ * again: what another rank needs before it can do what is waited for may be among them. */
+void comm_progress(struct comm *world);
 
 struct comm_wait comm_wait_begin(const struct comm *c, const char *operation, int64_t n);
 /* Call it whenever there was nothing to do: dies, naming the operation and the ranks that give no

@@ -104,12 +104,14 @@ status_t comm_start(struct comm **world, int *argc, char ***argv)
 
 status_t comm_alone(struct comm **c)
 {
-    MPI_Comm line = MPI_COMM_NULL;
+    MPI_Comm line = MPI_COMM_NULL, words = MPI_COMM_NULL;
     *c = NULL;
     TRY(setup(MPI_Comm_dup(MPI_COMM_SELF, &line), "Comm_dup"));
-    const status_t st = wrap(c, line);
-    if (st != STATUS_OK) MPI_Comm_free(&line);
-    return st;
+    TRY(setup(MPI_Comm_dup(MPI_COMM_SELF, &words), "Comm_dup"));
+    TRY(setup(MPI_Comm_set_errhandler(words, MPI_ERRORS_RETURN), "Comm_set_errhandler"));
+    TRY(wrap(c, line));
+    (*c)->mpi->words = words;
+    return STATUS_OK;
 }
 
 bool comm_has_all(const struct comm *c)

@@ -151,6 +151,7 @@ void comm_wait_look(struct comm_wait *w)
 
 void comm_wait_more(struct comm_wait *w)
 {
+    comm_progress(w->c->world);
     const double now = clock_seconds();
     if (!due(w, now)) return;
     look(w, now); /* first: this wait says more than the device's */

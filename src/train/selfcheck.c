@@ -13,7 +13,7 @@
 #include "train/trainer.h"
 
 const struct selfcheck_limits selfcheck_fp32 = {
-    .loss = 2e-6, .norm = 1e-6, .gradient = 1e-5, .weight = 1e-5};
+    .loss = 2e-6, .norm = 1e-6, .gradient = 1e-9, .weight = 1e-7};
 
 void selfcheck_release(struct selfcheck_trace *t)
 {
