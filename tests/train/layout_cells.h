@@ -41,14 +41,20 @@ static inline int cell_ranks(const struct cell *c)
     return c->value[CELL_DP] * c->value[CELL_CP] * c->value[CELL_TP] * c->value[CELL_PP];
 }
 
+/* Of the models in test_layouts.c; an emulated GPU has smaller ones. */
+static inline int cell_layers(int model)
+{
+    static const int layers[2][CELL_MODELS] = {{7, 9}, {4, 5}};
+    return layers[strcmp(test_device_name(), "cpu") != 0][model];
+}
+
 /* What would be refused, and what would be another cell by another name. */
 static inline bool cell_is_one(const struct cell *c)
 {
-    static const int layers[CELL_MODELS] = {7, 9};
     enum { INTERLEAVED = 2, CHUNKS = 2, ONE_F_ONE_B = 1 };
     const int pp = c->value[CELL_PP], schedule = c->value[CELL_SCHEDULE];
     const int parts = schedule == INTERLEAVED ? CHUNKS * pp : pp;
-    if (cell_ranks(c) > CELL_MAX_RANKS || parts > layers[c->value[CELL_MODEL]])
+    if (cell_ranks(c) > CELL_MAX_RANKS || parts > cell_layers(c->value[CELL_MODEL]))
         return false;
     if (pp == 1 && schedule != ONE_F_ONE_B) return false;
     if (c->value[CELL_TP] == 1 && !c->value[CELL_SEQUENCE]) return false;
@@ -108,13 +114,16 @@ static inline void cells_choose_pairs(struct cells *list, uint64_t seed)
     }
 }
 
-/* `n` cells, all different. */
-static inline void cells_choose_some(struct cells *list, uint64_t seed, int n)
+/* `n` cells, all different; of so many ranks, unless `ranks` is 0. */
+static inline void cells_choose_some(struct cells *list, uint64_t seed, int n, int ranks)
 {
     const uint64_t key = rng_key(seed, "some", "");
-    if (n > list->n) n = list->n;
-    for (int i = 0; i < n; i++)
-        list->all[rng_permute(key, (uint64_t)list->n, (uint64_t)i)].chosen = true;
+    for (int i = 0; i < list->n && n > 0; i++) {
+        struct cell *c = &list->all[rng_permute(key, (uint64_t)list->n, (uint64_t)i)];
+        if (ranks > 0 && cell_ranks(c) != ranks) continue;
+        c->chosen = true;
+        n--;
+    }
 }
 
 static inline void cells_choose_all(struct cells *list)
