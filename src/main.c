@@ -11,6 +11,7 @@ static const struct {
     const char *what;
 } commands[] = {
     {"train", cmd_train, "train a model as a configuration says (under mpirun or srun)"},
+    {"plan", cmd_plan, "what a layout would do: stages, micro-batches, idle time"},
     {"selfcheck", cmd_selfcheck, "check that a layout gives what one rank gives"},
     {"eval", cmd_eval, "loss, perplexity and bits per byte of a checkpoint"},
     {"generate", cmd_generate, "continue a text"},

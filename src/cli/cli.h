@@ -4,6 +4,7 @@
 
 int cmd_train(int argc, char **argv);
 int cmd_selfcheck(int argc, char **argv);
+int cmd_plan(int argc, char **argv);
 int cmd_eval(int argc, char **argv);
 int cmd_generate(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);

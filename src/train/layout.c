@@ -100,6 +100,14 @@ status_t layout_split(const struct config *c, int parts, int64_t *first_layer)
     return STATUS_OK;
 }
 
+void layout_costs(const struct config *c, int parts, const int64_t *first_layer,
+                  double *costs)
+{
+    for (int i = 0; i < parts; i++)
+        costs[i] = block_cost(c) * (double)(first_layer[i + 1] - first_layer[i]);
+    costs[parts - 1] += (double)c->arch.hidden * (double)c->arch.vocab_size;
+}
+
 /* ---- life ----------------------------------------------------------------------------------- */
 
 status_t layout_init(struct layout *l, const struct config *c, int rank, int ranks)

@@ -33,6 +33,10 @@ void layout_release(struct layout *l); /* also of what layout_connect made; toge
  * parallel.stages says, or of about equal cost.  Pure. */
 MUST_USE status_t layout_split(const struct config *c, int parts, int64_t *first_layer);
 
+/* Cost of each part, in multiplications for a token.  Pure. */
+void layout_costs(const struct config *c, int parts, const int64_t *first_layer,
+                  double *costs);
+
 /* Does this rank's loss count?  Of all that make the same one, one does. */
 bool layout_counts_loss(const struct layout *l);
 int layout_n_parts(const struct layout *l);
