@@ -70,6 +70,11 @@ const char *comm_transport_name(const struct comm *c); /* "mpi", "mpi, staged", 
  * For `c` and what comm_create makes of it later. */
 void comm_set_timeout(struct comm *c, double seconds);
 
+/* `told` (of `world`; NULL: nothing) says whether this process was told to end.  A launcher tells
+ * that to all when one of them has died, shortly before it ends them: a rank that is then waiting
+ * for others says so, with step and operation, because it will not get to its timeout. */
+void comm_set_told(struct comm *world, bool (*told)(void));
+
 /* All ranks get the same status: STATUS_OK if all are ok, else that of the lowest failing rank,
  * whose sentence becomes everybody's (prefixed with its rank if there are several).
  * Collective on c. */

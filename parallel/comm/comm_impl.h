@@ -63,6 +63,8 @@ struct comm {
 
     /* only of the comm over all ranks */
     const struct comm_library *library; /* NULL: none is used */
+    bool (*told)(void);                 /* comm_set_told */
+    bool said;                          /* that it was told, in this wait */
     struct comm_request *peers;         /* all requests of comms made of it */
     struct comm_request *requests;      /* those whose work is in the device's queue */
     const struct comm_request *watched; /* the oldest of them; NULL: all are done */

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "core/clock.h"
 #include "core/log.h"
@@ -16,6 +17,7 @@
 
 static const double LOOK_SECONDS = 0.01;  /* between looks for words of others */
 static const double GRACE_SECONDS = 2;    /* time to answer */
+static const double TOLD_SECONDS = 0.3;   /* an honest wait is shorter */
 static const double SPEAKER_SECONDS = 10; /* time for the speaker to end the job */
 
 enum { TAG_WORD, NAMED_MAX = 8 };
@@ -131,8 +133,30 @@ static bool due(struct comm_wait *w, double now)
     return true;
 }
 
+void comm_set_told(struct comm *world, bool (*told)(void))
+{
+    CHECK(world->world == world);
+    world->told = told;
+}
+
+/* Once in a wait. */
+static void say_where(const struct comm_wait *w, double now)
+{
+    struct comm *world = w->c->world;
+    char host[256] = "?";
+    if (!world->told || world->said || now - w->start < TOLD_SECONDS || !world->told())
+        return;
+    world->said = true;
+    gethostname(host, sizeof host - 1);
+    log_warn(
+        "rank %d on %s, step %lld: told to end while waiting (%.1f s) for other ranks in "
+        "%s of %lld: one of them may have died",
+        world->rank, host, log_step(), now - w->start, w->operation, (long long)w->n);
+}
+
 static void look(const struct comm_wait *w, double now)
 {
+    say_where(w, now);
     const double limit = w->c->timeout_seconds;
     if (limit <= 0) return;
     int somebody_gave_up = 0;

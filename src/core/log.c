@@ -36,6 +36,11 @@ void log_set_step(long long step)
     sink.step = step;
 }
 
+long long log_step(void)
+{
+    return sink.step;
+}
+
 static void emit(const char *level, const char *fmt, va_list args)
 {
     char line[4096];

@@ -30,6 +30,7 @@ void log_set_abort(void (*abort_all)(int exit_code));
 
 /* The step the training loop is in, for messages of `die`; -1 outside a step. */
 void log_set_step(long long step);
+long long log_step(void);
 
 /* The step regime's only failure: print rank, step, file, line and the sentence, then end all
  * ranks.  Never returns. */

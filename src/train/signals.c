@@ -64,3 +64,8 @@ int signals_received(void)
 {
     return received;
 }
+
+bool signals_told(void)
+{
+    return signals_received() != 0;
+}

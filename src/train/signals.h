@@ -9,6 +9,8 @@
  * same step. */
 #pragma once
 
+#include <stdbool.h>
+
 /* Block the signals in this thread and those it makes from now on, so call it before there is
  * any other, and begin to wait.  Until signals_arm a signal ends the process as if nothing had
  * been done.  Dies if there can be no thread. */
@@ -17,3 +19,4 @@ void signals_start(void);
 /* From now on signals are kept for signals_received; a second SIGINT ends the process. */
 void signals_arm(void);
 int signals_received(void); /* the signal's number, 0 if none since signals_arm */
+bool signals_told(void);    /* was there one? */

@@ -8,6 +8,7 @@
 #include "train/gemm_peak.h"
 #include "train/launch.h"
 #include "train/place.h"
+#include "train/signals.h"
 
 /* ---- what the data and the ranks decide --------------------------------------------------- */
 
@@ -166,6 +167,7 @@ static status_t choose_place(struct trainer *t)
                           dtype_name(t->dtype)); /* all ranks see the same */
     TRY(comm_agree(t->world, place_check_model(t->device, &c->arch)));
     comm_set_timeout(t->world, c->timeout_seconds);
+    comm_set_told(t->world, signals_told);
     TRY(comm_use_device(t->world, t->device, (enum comm_transport)c->comm, &why));
     device_describe(t->device, &info);
     log_info("device: %s, %s%s%s%s%s; precision %s", device_name(t->device), info.model,
