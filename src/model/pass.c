@@ -245,47 +245,38 @@ void model_train(struct model *m, const struct model_input *in, struct nn_loss *
     model_backward(m, &p);
 }
 
-/* What forward works in when nothing is kept: two ends of a block and what is between. */
-struct bench {
-    struct tensor ends[2];
-    struct block_saved saved;
-};
-
-static void take_bench(struct model *m, struct bench *b, int64_t B, struct arena *arena)
-{
-    const int64_t own = model_own_rows(m, B);
-    for (int i = 0; i < 2; i++) b->ends[i] = take_from(m, arena, own, m->arch.hidden);
-    block_take(m, &b->saved, B, m->T, arena, arena);
-}
-
-/* From a slot, where it fits into one, since training is not going on; else from the arena. */
-static void open_bench(struct model *m, const struct chunk *c, struct bench *b, int64_t B)
+/* What forward makes of a block when nothing is kept: in a slot, where it fits into one, since
+ * training is not going on; else in the arena. */
+static void take_unkept(struct model *m, const struct chunk *c, struct block_saved *s,
+                        int64_t B)
 {
     struct arena sizes = arena_measure();
-    take_bench(m, b, B, &sizes);
+    block_take(m, s, B, m->T, &sizes, &sizes);
     if (c->n_slots == 0 || c->slot_bytes < sizes.peak_bytes) {
-        take_bench(m, b, B, m->arena);
+        block_take(m, s, B, m->T, m->arena, m->arena);
         return;
     }
     struct arena slot = slot_arena(c->slots[0].memory, c->slot_bytes);
-    take_bench(m, b, B, &slot);
+    block_take(m, s, B, m->T, &slot, &slot);
 }
 
 void model_infer(struct model *m, const struct model_pass *p, float *row_loss)
 {
     const struct chunk *c = &m->chunks[p->chunk];
     const size_t mark = arena_mark(m->arena);
+    const int64_t own = model_own_rows(m, p->in.B), C = m->arch.hidden;
+    const struct tensor ends[2] = {model_take(m, own, C), model_take(m, own, C)};
     struct tensor x = p->x;
-    struct bench b;
-    open_bench(m, c, &b, p->in.B);
+    struct block_saved s;
+    take_unkept(m, c, &s, p->in.B);
     if (c->embeds) {
-        x = b.ends[c->first % 2];
+        x = ends[c->first % 2];
         embed(m, &x, &p->in);
     }
     for (int l = c->first; l < c->end; l++) {
-        b.saved.x = x;
-        struct tensor out = l + 1 == c->end && !c->heads ? p->y : b.ends[(l + 1) % 2];
-        block_fwd(m, &m->blocks[l], &b.saved, &out, &p->in);
+        s.x = x;
+        struct tensor out = l + 1 == c->end && !c->heads ? p->y : ends[(l + 1) % 2];
+        block_fwd(m, &m->blocks[l], &s, &out, &p->in);
         x = out;
     }
     if (c->heads) head(m, p, NULL, &x, row_loss);

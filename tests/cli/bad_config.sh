@@ -25,8 +25,8 @@ refused launched 3 'ill_typed.yaml:4: optim.lr: "fast" is not a number' train il
 refused alone 3 'optim' config twice.yaml
 
 # ---- values --------------------------------------------------------------------------------
-good() { # HOW, words, --set
-    refused "$1" 3 "$2" train good.yaml --set "$3"
+good() { # HOW, words, what follows --set
+    refused "$1" 3 "$2" train good.yaml --set "${@:3}"
 }
 good alone 'train.steps: "-1" is out of bounds (valid: a whole number from 1 to' train.steps=-1
 good alone 'optim.beta2: "1.5" is out of bounds (valid: a number from 0 to' optim.beta2=1.5
@@ -38,10 +38,28 @@ good alone 'model.hidden: 15 is not divisible by model.heads 2' model.hidden=15
 good launched 'exactly one of them' train.batch_tokens=64
 good launched 'data.sequence_length: 16 is more than model.max_positions 8 (valid: 1 to 8)' \
     model.max_positions=8
-good launched '1 sequences a step cannot be shared by 2 ranks; valid: 2 or more' \
+good launched 'cannot be shared by 2 data-parallel ranks; valid: 2 or more' \
     train.batch_sequences=1
-good launched 'parallel.dp: 3 does not fit the 2 ranks that were started; valid: auto or 2' \
-    parallel.dp=3
+good launched 'parallel.dp: 3: dp 3 x cp 1 x tp 1 x pp 1 does not make the 2 ranks' parallel.dp=3
+good launched 'valid for tp: 1, 2' parallel.tp=3
+good launched 'parallel.tp: 2 ranks cannot share 1 heads' \
+    'parallel.tp=2' --set model.heads=1 --set model.kv_heads=1
+good launched 'parallel.pp: 2 stages of 1 parts are more than the 1 layers; valid: 1 to 1' \
+    parallel.pp=2
+good launched 'parallel.cp: 2 ranks cannot share sequences of 3 tokens; valid: 1 to 1' \
+    parallel.cp=2 --set data.sequence_length=3
+good launched 'parallel.tp: 2 ranks cannot share the 1 rows of a sequence' \
+    parallel.tp=2 --set data.sequence_length=1
+good launched 'parallel.chunks: 2 parts a stage need parallel.pp of 2 or more' parallel.chunks=2
+good launched 'parallel.chunks: 2 with parallel.schedule 1f1b and 2 stages; valid: 1' \
+    parallel.pp=2 --set parallel.chunks=2 --set model.layers=4
+good launched 'parallel.stages: "2,1" does not cut 4 layers into 2 parts' \
+    parallel.pp=2 --set parallel.stages=2,1 --set model.layers=4
+good launched 'does not make the 2 ranks' \
+    parallel.dp=1 --set parallel.tp=auto --set parallel.cp=auto
+good alone 'parallel.zero: "3" is out of bounds (valid: a whole number from 0 to 2)' parallel.zero=3
+good alone 'parallel.schedule: "2f2b" is not known (valid: gpipe, 1f1b, interleaved, zero_bubble)' \
+    parallel.schedule=2f2b
 good alone 'train.micro_batch: 5 is more than the global batch of 4' train.micro_batch=5
 good alone 'schedule.warmup_steps' schedule.warmup_steps=3
 good launched 'data.train: "none.h5" does not exist' data.train=none.h5

@@ -26,25 +26,38 @@ static void close_trainer(struct trainer *t, struct config *c)
     config_release(c);
 }
 
+static void check_plan(const char *layout)
+{
+    struct trainer t;
+    struct config c;
+    struct step_stats s;
+    open_trainer(&t, &c, layout);
+    assert_int_equal(device_allocated_bytes(t.device), memory_plan_device_bytes(&t.plan));
+    assert_int_equal(device_host_bytes(t.device), memory_plan_pinned_bytes(&t.plan));
+    for (int step = 0; step < 3; step++) train_step(&t, &s);
+    assert_int_equal(device_allocated_bytes(t.device), memory_plan_device_bytes(&t.plan));
+    if (t.memory.peak_bytes != t.memory.capacity_bytes ||
+        nn_scratch_peak_bytes(t.nn) != t.plan.scratch)
+        fail_msg("%s: %zu of %zu bytes used, %zu of %zu of scratch", layout,
+                 t.memory.peak_bytes, t.memory.capacity_bytes,
+                 nn_scratch_peak_bytes(t.nn), t.plan.scratch);
+    close_trainer(&t, &c);
+}
+
 TEST(planned_bytes_are_allocated_bytes_and_all_of_them_are_used)
 {
-    static const char *const layouts[] = {"parallel.zero=0", "parallel.zero=1",
-                                          "model.recompute=full", "train.micro_batch=5"};
-    for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++) {
-        struct trainer t;
-        struct config c;
-        struct step_stats s;
-        open_trainer(&t, &c, layouts[i]);
-        assert_int_equal(device_allocated_bytes(t.device),
-                         memory_plan_device_bytes(&t.plan));
-        assert_int_equal(device_host_bytes(t.device), memory_plan_pinned_bytes(&t.plan));
-        for (int step = 0; step < 3; step++) train_step(&t, &s);
-        assert_int_equal(device_allocated_bytes(t.device),
-                         memory_plan_device_bytes(&t.plan));
-        assert_int_equal(t.memory.peak_bytes, t.memory.capacity_bytes);
-        assert_int_equal(nn_scratch_peak_bytes(t.nn), t.plan.scratch);
-        close_trainer(&t, &c);
-    }
+    static const char *const layouts[] = {
+        "parallel.zero=0",      "parallel.zero=1",     "parallel.zero=2",
+        "model.recompute=full", "train.micro_batch=5", "model.recompute=selective"};
+    static const char *const of_two[] = {
+        "parallel={tp: 2, share_gpu: true}",
+        "parallel={tp: 2, sequence: false, share_gpu: true}",
+        "parallel={cp: 2, zero: 2, share_gpu: true}", "parallel={pp: 2, share_gpu: true}",
+        "parallel={pp: 2, schedule: zero_bubble, share_gpu: true}"};
+    for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++) check_plan(layouts[i]);
+    for (size_t i = 0; comm_size(test_world()) == 2 && i < sizeof of_two / sizeof *of_two;
+         i++)
+        check_plan(of_two[i]);
 }
 
 /* Weights and moments that this rank owns, hashed. */
