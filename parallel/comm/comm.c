@@ -348,7 +348,6 @@ static bool advance(struct comm_request *r, bool wait)
     r->inside = false;
     const double now = clock_seconds();
     stats->seconds += now - before;
-    if (wait) stats->wait_seconds += now - before;
     if (!r->busy) stats->busy_seconds += now - r->begun;
     return !r->busy;
 }

@@ -158,7 +158,6 @@ void comm_start_messages(struct comm_request *r, const struct comm_message *mess
 struct comm_stats {
     uint64_t bytes_sent; /* payload of the operations above, this rank */
     double seconds;      /* spent inside calls of this comm */
-    double wait_seconds; /* of them in comm_wait */
     double
         busy_seconds; /* from the start of each operation until it was seen to be done */
 };

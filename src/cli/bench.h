@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "config/config.h"
+#include "parallel/comm/comm.h"
 
 struct bench_options {
     const char *config; /* NULL where none is needed */
@@ -21,6 +22,10 @@ MUST_USE status_t bench_step(const struct bench_options *o);
 /* Every operation at the shapes of the model, against the device's copy bandwidth and matrix
  * products. */
 MUST_USE status_t bench_kernels(const struct bench_options *o);
+
+/* Steps under every simple layout of the ranks, and what each axis's communication takes.  All
+ * ranks are on one host, or see the same /tmp.  Collective on world; agreed. */
+MUST_USE status_t bench_layouts(struct comm *world, const struct bench_options *o);
 
 /* Put x[0..n) in order and return its median. */
 double bench_median(double *x, int64_t n);

@@ -11,7 +11,8 @@
 
 static const char help[] =
     "usage: yoke bench step CONFIG [OPTION]...\n"
-    "       yoke bench kernels CONFIG [OPTION]...\n\n"
+    "       yoke bench kernels CONFIG [OPTION]...\n"
+    "       mpirun -n N yoke bench layouts [OPTION]...\n\n"
     "step: time whole training steps (forward, backward, gradient norm, AdamW) of the "
     "model "
     "that\n"
@@ -20,6 +21,10 @@ static const char help[] =
     "kernels: time every operation at that model's shapes, as a share of what the device "
     "copies\n"
     "or multiplies at best.\n"
+    "layouts: steps of a model of 50 million parameters under each simple layout of N "
+    "ranks of "
+    "one\n"
+    "host: what every axis sends, for how long, and how much of that is hidden.\n"
     "CONFIG must give model.vocab_size; its batch and data do not count.\n\n"
     "  --batch B          sequences (default 4)\n"
     "  --tokens T         tokens of each (default 512)\n"
@@ -106,6 +111,15 @@ static status_t parse_option(struct bench_options *o, int c, const char **overri
     }
 }
 
+static int run_layouts(int argc, char **argv, const struct bench_options *o)
+{
+    struct comm *world = NULL;
+    if (comm_start(&world, &argc, &argv) != STATUS_OK) return cli_exit(STATUS_COMM, NULL);
+    const int code = cli_exit(bench_layouts(world, o), world);
+    comm_finish(&world);
+    return code;
+}
+
 int cmd_bench(int argc, char **argv)
 {
     static const struct option options[] = {{"batch", required_argument, NULL, 'b'},
@@ -135,11 +149,13 @@ int cmd_bench(int argc, char **argv)
         st = parse_option(&o, c, overrides);
     }
     if (st != STATUS_OK) return cli_exit(st, NULL);
+    if (argc - optind == 1 && strcmp(argv[optind], "layouts") == 0)
+        return run_layouts(argc, argv, &o);
     if (argc - optind != 2)
-        return cli_usage("bench", "give: step CONFIG or kernels CONFIG");
+        return cli_usage("bench", "give: step CONFIG, kernels CONFIG or layouts");
     o.config = argv[optind + 1];
     omp_set_num_threads((int)o.threads);
     if (strcmp(argv[optind], "step") == 0) return cli_exit(bench_step(&o), NULL);
     if (strcmp(argv[optind], "kernels") == 0) return cli_exit(bench_kernels(&o), NULL);
-    return cli_usage("bench", "give: step CONFIG or kernels CONFIG");
+    return cli_usage("bench", "give: step CONFIG, kernels CONFIG or layouts");
 }
