@@ -29,19 +29,31 @@ static int line(char *text, const struct mesh *m, const char *host, int first, i
     return n + snprintf(text + n, (size_t)(LINE_BYTES - n), "\n");
 }
 
-/* The last rank of those from `first` on, of its host, whose coordinates differ in one axis. */
+/* The one axis along which the two ranks differ; -1: there are several. */
+static int axis_between(const struct mesh *m, int one, int other)
+{
+    int a[MESH_AXES], b[MESH_AXES], found = -1;
+    mesh_coord_of(m, one, a);
+    mesh_coord_of(m, other, b);
+    for (int axis = 0; axis < MESH_AXES; axis++) {
+        if (a[axis] == b[axis]) continue;
+        if (found >= 0) return -1;
+        found = axis;
+    }
+    return found;
+}
+
+/* The last rank of those from `first` on, on its host, that lie along one axis. */
 static int last_of_run(const struct mesh *m, const char *hosts, size_t stride, int first)
 {
-    int a[MESH_AXES];
-    mesh_coord_of(m, first, a);
     int last = first;
-    for (int r = first + 1; r < m->world_size; r++) {
-        int b[MESH_AXES], differ = 0;
-        mesh_coord_of(m, r, b);
-        for (int axis = 0; axis < MESH_AXES; axis++) differ += a[axis] != b[axis];
-        if (differ != 1 || strncmp(hosts + (size_t)first * stride,
-                                   hosts + (size_t)r * stride, stride) != 0)
+    for (int r = first + 1, along = -1; r < m->world_size; r++) {
+        const int axis = axis_between(m, first, r);
+        if (axis < 0 || (along >= 0 && axis != along) ||
+            strncmp(hosts + (size_t)first * stride, hosts + (size_t)r * stride, stride) !=
+                0)
             break;
+        along = axis;
         last = r;
     }
     return last;

@@ -5,13 +5,16 @@
 #include "core/log.h"
 #include "parallel/mesh/mesh.h"
 
-/* Product of the sizes given, without `but`; auto counts as 1. */
+enum { TOO_MANY = 1 << 30 };
+
+/* Product of the sizes given, without `but`; auto counts as 1; TOO_MANY or less. */
 static int64_t product_but(const int wanted[MESH_AXES], int but)
 {
     int64_t product = 1;
     for (int axis = 0; axis < MESH_AXES; axis++)
-        if (axis != but && wanted[axis] > 1) product *= wanted[axis];
-    return product;
+        if (axis != but && wanted[axis] > 1 && product < TOO_MANY)
+            product *= wanted[axis];
+    return product < TOO_MANY ? product : TOO_MANY;
 }
 
 /* "1, 2, 4": sizes of `axis` that go with the others, dp being free or as given. */

@@ -556,6 +556,94 @@ TEST(a_line_of_the_mesh_reduces_among_itself_only)
         for (int axis = 0; axis < MESH_AXES; axis++) check_line(&p, (enum mesh_axis)axis);
 }
 
+/* Three ranks of 4: those that differ along two axes, one of which is of size 1. */
+static void check_plane(struct place *p, bool over_host)
+{
+    struct comm *world = test_world(), *plane = NULL;
+    const int sizes[MESH_AXES] = {
+        [MESH_TP] = 1, [MESH_CP] = 2, [MESH_DP] = 2, [MESH_PP] = 1};
+    const mesh_axes axes = MESH_BIT(MESH_CP) | MESH_BIT(MESH_DP);
+    struct mesh m;
+    ASSERT_OK(mesh_init(&m, comm_rank(world), 4, sizes));
+    ASSERT_OK(over_host ? comm_create_host(&plane, world, &m, axes)
+                        : comm_create(&plane, world, &m, axes));
+    assert_int_equal(comm_size(plane), 4);
+    assert_int_equal(comm_rank(plane), comm_rank(world));
+    if (over_host) assert_true(strcmp(comm_transport_name(plane), "nccl") != 0);
+    float x[6];
+    for (int i = 0; i < 6; i++) x[i] = (float)(comm_rank(world) + i);
+    struct comm_request *r = request(plane, 6);
+    float *v = vector_in(p, x, sizeof x);
+    comm_start_op(r, COMM_ALL_REDUCE, v, DTYPE_F32, 6, 0);
+    comm_wait(r);
+    const float *got = vector_out(p, v, sizeof x);
+    for (int i = 0; i < 6; i++) assert_true(got[i] == (float)(6 + 4 * i));
+    comm_request_destroy(&r);
+    comm_destroy(&plane);
+}
+
+TEST(a_comm_may_be_over_several_axes_and_over_mpi_alone)
+{
+    if (comm_size(test_world()) != 4) return;
+    for (struct place p = {.n_seeds = 3}; place_next(&p);) {
+        check_plane(&p, false);
+        check_plane(&p, true);
+    }
+}
+
+/* Rows stay together, in every type, and sums are rounded once. */
+static void check_rows(struct place *p, enum dtype t, int64_t rows)
+{
+    enum { COLS = 3, MAX_ROWS = 9 };
+    struct comm *c = test_world();
+    const int size = comm_size(c), rank = comm_rank(c);
+    const size_t bytes = (size_t)(rows * COLS) * dtype_bytes(t);
+    float x[MAX_ROWS * COLS], sum[MAX_ROWS * COLS], got[MAX_ROWS * COLS];
+    char bits[sizeof x], want[sizeof x];
+    int64_t first, count;
+    for (int64_t i = 0; i < rows * COLS; i++) {
+        sum[i] = 0;
+        for (int r = 0; r < size; r++) sum[i] += (float)(1 + r) * (float)(i + 1) / 4;
+        x[i] = (float)(1 + rank) * (float)(i + 1) / 4; /* exact in 16 bits */
+    }
+    struct comm_request *r = request(c, rows * COLS + 1);
+    dtype_convert(bits, t, x, DTYPE_F32, rows * COLS);
+    dtype_convert(want, t, sum, DTYPE_F32, rows * COLS);
+    dtype_convert(sum, DTYPE_F32, want, t, rows * COLS);
+    comm_slice(rows, size, rank, &first, &count);
+
+    void *v = vector_in(p, bits, bytes);
+    const uint64_t before = comm_stats(c).bytes_sent;
+    comm_start_rows(r, COMM_REDUCE_SCATTER, v, t, rows, COLS, 0);
+    comm_wait(r);
+    if (size > 1)
+        assert_int_equal(comm_stats(c).bytes_sent - before,
+                         (uint64_t)((rows - count) * COLS) * dtype_bytes(t));
+    dtype_convert(got, DTYPE_F32, vector_out(p, v, bytes), t, rows * COLS);
+    for (int64_t i = first * COLS; i < (first + count) * COLS; i++)
+        assert_true(got[i] == sum[i]);
+
+    comm_start_rows(r, COMM_ALL_GATHER, v, t, rows, COLS, 1);
+    comm_wait(r);
+    dtype_convert(got, DTYPE_F32, vector_out(p, v, bytes), t, rows * COLS);
+    for (int64_t i = 0; i < rows * COLS; i++) assert_true(got[i] == sum[i]);
+
+    v = vector_in(p, bits, bytes);
+    comm_start_rows(r, COMM_ALL_REDUCE, v, t, rows, COLS, 2);
+    comm_wait(r);
+    dtype_convert(got, DTYPE_F32, vector_out(p, v, bytes), t, rows * COLS);
+    for (int64_t i = 0; i < rows * COLS; i++) assert_true(got[i] == sum[i]);
+    comm_request_destroy(&r);
+}
+
+TEST(slices_of_whole_rows_in_every_type)
+{
+    for (struct place p = {.n_seeds = 3}; place_next(&p);)
+        for (int t = DTYPE_F32; t <= DTYPE_F16; t++)
+            for (int64_t rows = 1; rows <= 9; rows += 4)
+                check_rows(&p, (enum dtype)t, rows);
+}
+
 TEST(payload_is_counted)
 {
     struct comm *c = test_world();
