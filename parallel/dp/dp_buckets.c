@@ -69,10 +69,13 @@ int64_t dp_buckets_behind(const struct dp_buckets *b, int64_t low)
     CHECK(low >= 0);
     if (low == 0) return b->n_buckets; /* the last bucket may be short */
     if (low >= b->n_elements) return 0;
-    const int64_t k = dp_bucket_of(b, low);
-    int64_t start, end;
-    dp_bucket(b, k, &start, &end);
-    return start == low ? k + 1 : k;
+    int64_t k = dp_bucket_of(b, low);
+    for (; k < b->n_buckets; k++) { /* it may begin with low, and empty ones before it do */
+        int64_t start, end;
+        dp_bucket(b, k, &start, &end);
+        if (start < low) break;
+    }
+    return k;
 }
 
 int64_t dp_padded_elements(int64_t n, int size)
