@@ -70,7 +70,8 @@ int64_t dp_buckets_behind(const struct dp_buckets *b, int64_t low)
     if (low == 0) return b->n_buckets; /* the last bucket may be short */
     if (low >= b->n_elements) return 0;
     int64_t k = dp_bucket_of(b, low);
-    for (; k < b->n_buckets; k++) { /* it may begin with low, and empty ones before it do */
+    for (; k < b->n_buckets;
+         k++) { /* it may begin with low, and empty ones before it do */
         int64_t start, end;
         dp_bucket(b, k, &start, &end);
         if (start < low) break;

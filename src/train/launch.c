@@ -105,6 +105,7 @@ status_t launch_note_take(struct launch_note *n, const char *config_text)
     if (gethostname(n->host, sizeof n->host - 1) != 0) strcpy(n->host, "?");
     n->config = hash_xxh3(config_text, strlen(config_text));
     n->quota_cores = read_quota("/sys/fs/cgroup/cpu.max");
+    launch_libraries(n->libraries, sizeof n->libraries);
     take_size(n);
     TRY(take_cores(n));
     return take_binary(n);
@@ -120,6 +121,26 @@ static bool same_host(const struct launch_note *a, const struct launch_note *b)
 static bool same_binary(const struct launch_note *a, const struct launch_note *b)
 {
     return a->binary == b->binary;
+}
+
+static bool same_libraries(const struct launch_note *a, const struct launch_note *b)
+{
+    return strcmp(a->libraries, b->libraries) == 0;
+}
+
+/* The first words in which two lists differ. */
+static void first_difference(const char *a, const char *b, char one[64], char other[64])
+{
+    while (*a && *b) {
+        const size_t n = strcspn(a, " "), m = strcspn(b, " ");
+        if (n != m || memcmp(a, b, n) != 0) break;
+        a += n + (a[n] == ' ');
+        b += m + (b[m] == ' ');
+    }
+    if (!*a) a = "none";
+    if (!*b) b = "none";
+    snprintf(one, 64, "%.*s", (int)strcspn(a, " "), a);
+    snprintf(other, 64, "%.*s", (int)strcspn(b, " "), b);
 }
 
 static bool same_config(const struct launch_note *a, const struct launch_note *b)
@@ -178,6 +199,17 @@ status_t launch_judge(const struct launch_note *notes, int size)
                           "%s run%s another yoke binary than rank 0 on %s: install the "
                           "same build on all hosts",
                           ranks, n == 1 ? "s" : "", mine->host);
+    n = name_ranks(ranks, sizeof ranks, notes, size, mine, same_libraries, false);
+    for (int r = 0; n > 0; r++) {
+        if (same_libraries(&notes[r], mine)) continue;
+        char here[64], there[64];
+        first_difference(mine->libraries, notes[r].libraries, here, there);
+        return status_set(
+            STATUS_LAUNCH,
+            "%s %s other versions of libraries than rank 0 on %s: %s instead of "
+            "%s; install or load the same on all hosts",
+            ranks, n == 1 ? "has" : "have", mine->host, there, here);
+    }
     n = name_ranks(ranks, sizeof ranks, notes, size, mine, same_config, false);
     if (n > 0)
         return status_set(STATUS_LAUNCH,

@@ -34,11 +34,16 @@ struct launch_note {
     int host_cores;        /* that whoever started this rank could have given it */
     int quota_cores;       /* that the container's time limit is worth; 0: no limit */
     uint64_t binary, config;           /* hashes */
+    char libraries[256];               /* launch_libraries */
     uint64_t cores[LAUNCH_MASK_WORDS]; /* bit c: this rank may run on core c */
 };
 
 /* What this rank sees.  STATUS_LAUNCH.  Local. */
 MUST_USE status_t launch_note_take(struct launch_note *n, const char *config_text);
+
+/* File names, with versions, of the libraries that this process has loaded and whose version
+ * counts, in the order of loading; the rest of `text` is zero. */
+void launch_libraries(char *text, size_t bytes);
 
 /* May ranks with these notes work together?  STATUS_LAUNCH says what to do. */
 MUST_USE status_t launch_judge(const struct launch_note *notes, int size);

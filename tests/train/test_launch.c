@@ -93,7 +93,7 @@ TEST(a_pinned_rank_is_told_the_option_that_frees_it)
     describe(socket, 2, 1, 2, "host a: ranks 0-1, 8 cores, 2 threads each", "");
 }
 
-TEST(the_first_rank_that_differs_in_binary_or_configuration_is_named)
+TEST(the_first_rank_that_differs_in_binary_libraries_or_configuration_is_named)
 {
     struct launch_note notes[6];
     for (int r = 0; r < 6; r++) notes[r] = note(r < 3 ? "a" : "b", 0, 4, 4);
@@ -105,6 +105,15 @@ TEST(the_first_rank_that_differs_in_binary_or_configuration_is_named)
     notes[2].config = 97;
     ASSERT_REFUSED(launch_judge(notes, 6), STATUS_LAUNCH,
                    "ranks 1-2, 5 have another configuration");
+    strcpy(notes[3].libraries, "libmpi.so.40.30.4 libdnnl.so.2.6");
+    ASSERT_REFUSED(launch_judge(notes, 6), STATUS_LAUNCH,
+                   "rank 3 has other versions of libraries than rank 0 on a: "
+                   "libmpi.so.40.30.4 instead of none");
+    for (int r = 0; r < 6; r++)
+        strcpy(notes[r].libraries, "libmpi.so.40.30.4 libdnnl.so.2.6");
+    strcpy(notes[5].libraries, "libmpi.so.40.30.4 libdnnl.so.3.0");
+    ASSERT_REFUSED(launch_judge(notes, 6), STATUS_LAUNCH,
+                   "libdnnl.so.3.0 instead of libdnnl.so.2.6");
     notes[4].binary = 9;
     ASSERT_REFUSED(launch_judge(notes, 6), STATUS_LAUNCH,
                    "rank 4 runs another yoke binary than rank 0 on a");
@@ -182,6 +191,9 @@ TEST(a_note_tells_the_truth_about_this_process)
     ASSERT_OK(launch_note_take(&other, "text."));
     assert_int_equal(n.binary, other.binary);
     assert_true(n.binary != 0 && n.config != other.config);
+    assert_non_null(strstr(n.libraries, "libmpi.so."));
+    assert_non_null(strstr(n.libraries, "libc.so."));
+    assert_string_equal(n.libraries, other.libraries);
     cpu_set_t set;
     assert_int_equal(sched_getaffinity(0, sizeof set, &set), 0);
     int cores = 0;
