@@ -34,6 +34,7 @@ struct pp {
     struct queue receive[2], send[2]; /* PP_FORWARD, PP_BACKWARD */
     struct comm_request *sum;
     float *sum_piece;
+    int64_t piece; /* elements of it */
 };
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -41,6 +42,11 @@ struct pp {
 static int64_t words(int64_t elements, enum dtype t)
 {
     return (elements * (int64_t)dtype_bytes(t) + 3) / 4;
+}
+
+static int64_t sum_piece(const struct pp_options *o)
+{
+    return o->max_sum < SUM_PIECE ? o->max_sum : SUM_PIECE;
 }
 
 static int in_buffers(const struct pp_schedule *s, int stage, int chunk)
@@ -64,7 +70,7 @@ static status_t open_all(struct pp *pp, const struct pp_options *o, struct arena
         TRY(open_queue(&pp->receive[op], o, arena));
         TRY(open_queue(&pp->send[op], o, arena));
     }
-    return comm_request_create(&pp->sum, o->comm, 2 * SUM_PIECE, arena);
+    return comm_request_create(&pp->sum, o->comm, 2 * sum_piece(o), arena);
 }
 
 status_t pp_create(struct pp **pp, const struct pp_options *o, struct arena *arena)
@@ -85,7 +91,8 @@ status_t pp_create(struct pp **pp, const struct pp_options *o, struct arena *are
             arena, made->own_bytes * (size_t)in_buffers(o->schedule, made->stage, c));
     made->out = arena_alloc(arena, made->own_bytes * IN_FLIGHT);
     made->gradients = arena_alloc(arena, made->all_bytes * GRADIENT_BUFFERS);
-    made->sum_piece = arena_floats(arena, SUM_PIECE);
+    made->piece = sum_piece(o);
+    made->sum_piece = arena_floats(arena, made->piece);
     const status_t st = open_all(made, o, arena);
     if (st == STATUS_OK)
         *pp = made;
@@ -111,7 +118,7 @@ size_t pp_host_bytes(const struct pp_options *o)
 {
     const int64_t n = words(o->max_own * o->width, o->dtype);
     return 4 * IN_FLIGHT * comm_request_host_bytes(o->comm, n) +
-           comm_request_host_bytes(o->comm, 2 * SUM_PIECE);
+           comm_request_host_bytes(o->comm, 2 * sum_piece(o));
 }
 
 /* ---- messages -------------------------------------------------------------------------------- */
@@ -302,8 +309,8 @@ void pp_sum_ends(struct pp *pp, struct nn *nn, float *x, int64_t n)
     if (n == 0 || last == 0) return;
     const int peer = pp->stage == 0 ? last : 0;
     CHECK(pp->stage == 0 || pp->stage == last);
-    for (int64_t at = 0; at < n; at += SUM_PIECE) {
-        const int64_t m = n - at < SUM_PIECE ? n - at : SUM_PIECE;
+    for (int64_t at = 0; at < n; at += pp->piece) {
+        const int64_t m = n - at < pp->piece ? n - at : pp->piece;
         const struct comm_message both[2] = {
             {.peer = peer, .send = true, .x = x + at, .t = DTYPE_F32, .n = m},
             {.peer = peer, .x = pp->sum_piece, .t = DTYPE_F32, .n = m}};

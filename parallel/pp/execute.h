@@ -18,6 +18,7 @@ struct pp_options {
     const struct pp_schedule *schedule; /* borrowed */
     int64_t max_own, max_all; /* most rows of a micro-batch: model_own_rows, ... */
     int64_t width;            /* of the residual stream */
+    int64_t max_sum;          /* elements of pp_sum_ends, at most; 0: none */
     enum dtype dtype;
 };
 

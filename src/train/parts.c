@@ -75,6 +75,18 @@ struct cp_options parts_cp(const struct parts_options *o)
                                .kv_width = 2 * w.kv_heads * c->arch.head_size};
 }
 
+int64_t parts_twin_elements(const struct parts_options *o)
+{
+    const struct shard *s = &o->layout->shard;
+    const bool ends = shard_has_embedding(s, 0) || shard_has_head(s, s->n_chunks - 1);
+    if (!o->config->arch.tied_embeddings || s->n_stages == 1 || !ends) return 0;
+    int64_t first, count;
+    if (o->config->zero < 2) return o->params->params[0].n;
+    comm_slice(o->params->unit[1], comm_size(o->layout->data), comm_rank(o->layout->data),
+               &first, &count);
+    return count;
+}
+
 struct pp_options parts_pp(const struct parts_options *o, const struct pp_schedule *s)
 {
     const struct config *c = o->config;
@@ -87,6 +99,7 @@ struct pp_options parts_pp(const struct parts_options *o, const struct pp_schedu
                                .max_own = own, /* rank 0 never has fewer than another */
                                .max_all = all,
                                .width = c->arch.hidden,
+                               .max_sum = parts_twin_elements(o),
                                .dtype = o->dtype};
 }
 

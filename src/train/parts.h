@@ -40,6 +40,11 @@ enum model_recompute parts_recompute(const struct config *c);
 
 struct tp_options parts_tp(const struct parts_options *o);
 struct cp_options parts_cp(const struct parts_options *o);
+/* Of a tied embedding on one stage and the head, its copy, on another: gradients of each that the
+ * other needs, from the first of the unit on (with ZeRO stage 2 of this rank's slice of it); 0 where
+ * there is no such pair. */
+int64_t parts_twin_elements(const struct parts_options *o);
+
 struct pp_options parts_pp(const struct parts_options *o, const struct pp_schedule *s);
 struct inputs_shape parts_inputs(const struct parts_options *o,
                                  const struct pp_schedule *s);

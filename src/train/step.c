@@ -59,34 +59,26 @@ static void begin_reduction(struct trainer *t)
     t->step->reducing = true;
 }
 
-/* A tied embedding on the first stage and its copy, the head on the last: both get the sum. */
-static bool has_twin(const struct trainer *t)
-{
-    const struct shard *s = &t->layout.shard;
-    return t->config->arch.tied_embeddings && s->n_stages > 1 &&
-           (shard_has_embedding(s, 0) || shard_has_head(s, s->n_chunks - 1));
-}
-
-/* Unit 0 is not complete before the other stage's part is in it. */
+/* Unit 0 is not complete before the gradients of its twin on another stage are in it. */
 static bool waits_for_twin(const struct trainer *t, int unit)
 {
-    return unit == 0 && has_twin(t);
+    const struct parts_options o = trainer_parts(t);
+    return unit == 0 && parts_twin_elements(&o) > 0;
 }
 
-/* This stage's gradients of the tied embedding become the sum of both.  The tensor is the first of
- * its unit; of shards both stages have the same slice, because the unit is equally long. */
+/* This stage's gradients of a tied embedding become the sum of both stages'.  The tensor is the
+ * first of its unit; of shards both stages have the same slice, because the unit is equally
+ * long. */
 static void add_twin(struct trainer *t)
 {
-    const int i = 0; /* in the table */
-    if (!has_twin(t)) return;
-    if (!t->units) {
-        pp_sum_ends(t->pp, t->nn, t->grads, t->params.params[i].n);
-        return;
-    }
-    int64_t first, count;
-    comm_slice(t->params.unit[1], comm_size(t->layout.data), comm_rank(t->layout.data),
-               &first, &count);
-    if (count > 0) pp_sum_ends(t->pp, t->nn, trainer_gradient(t, first), count);
+    const struct parts_options o = trainer_parts(t);
+    const int64_t n = parts_twin_elements(&o);
+    int64_t first = 0, count;
+    if (n == 0) return;
+    if (t->units)
+        comm_slice(t->params.unit[1], comm_size(t->layout.data),
+                   comm_rank(t->layout.data), &first, &count);
+    pp_sum_ends(t->pp, t->nn, trainer_gradient(t, first), n);
 }
 
 /* All sums are there on return. */

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# yoke selfcheck agrees with a layout that is right, says when one rank cannot hold the model, and
+# leaves nothing behind; yoke plan tells about a layout without running it.   @timeout 120
+. "$YOKE_SOURCE/tests/cli/bad_inputs.bash"
+make_inputs
+sed -i 's/layers: 1/layers: 8/; s/heads: 2, kv_heads: 1/heads: 4, kv_heads: 2/' world/good.yaml
+
+check() { # ranks, yoke's arguments: its code and output
+    local ranks=$1
+    shift
+    code=0
+    (cd world && timeout 60 mpirun -q -n "$ranks" "$YOKE" selfcheck good.yaml "$@") \
+        >said/out 2>said/err || code=$?
+}
+
+check 4 --set parallel.tp=2 --set parallel.pp=2
+[ "$code" = 0 ] || fail "exit code $code: $(cat said/out)"
+grep -q '^selfcheck: 4 ranks give what one rank gives$' said/out || fail "$(cat said/out)"
+grep -q '  model.layers.7.mlp.down_proj.weight$' said/out || fail "not all tensors are listed"
+[ ! -e world/run ] || fail "something was left in the run folder"
+check 2 --set parallel.tp=2 --set model.heads=1 --set model.kv_heads=1
+[ "$code" = 3 ] || fail "an impossible layout: exit code $code"
+
+# a machine on which one rank cannot hold all layers, but two that recompute can
+if unshare -m true 2>/dev/null; then
+    printf 'MemAvailable: 14000 kB\n' >meminfo
+    code=0
+    (cd world && unshare -m sh -c 'mount --bind ../meminfo /proc/meminfo && exec "$@"' sh \
+        timeout 60 mpirun -q -n 2 "$YOKE" selfcheck good.yaml --set parallel.pp=2 \
+        --set model.recompute=full --set data.sequence_length=256 --set train.batch_sequences=8 \
+        --set train.micro_batch=8) >said/out 2>said/err || code=$?
+    [ "$code" = 0 ] || fail "with little memory: exit code $code: $(cat said/out)"
+    grep -q 'one rank cannot hold 8 layers: checked with [42]' said/err || fail "not smaller"
+else
+    echo "skipped: this machine does not let us pretend that memory is short"
+fi
+
+# ---- yoke plan -------------------------------------------------------------------------------
+(cd world && "$YOKE" plan good.yaml --set parallel.pp=4 --set parallel.dp=2 --timeline \
+    --svg plan.svg) >said/out 2>said/err || fail "plan"
+grep -q '^ranks: 8 = dp 2 x cp 1 x tp 1 x pp 4$' said/out || fail "$(cat said/out)"
+grep -q '^part 3 on stage 3: layers . to 7, norm and head$' said/out || fail "$(cat said/out)"
+grep -q '^stage 0  F0' said/out || fail "no timeline"
+grep -q '</svg>' world/plan.svg || fail "no image"
+refused alone 3 'does not make the 6 ranks' plan good.yaml --ranks 6 --set parallel.pp=4
+refused alone 2 'plan: give one CONFIG' plan
+echo "selfcheck and plan: ok"
