@@ -94,16 +94,51 @@ static void layernorm_bwd(struct nn *nn, struct tensor *dx, const struct tensor 
     arena_rewind(&nn->scratch, mark);
 }
 
+/* q and kv may be one tensor, as the view says. */
+static void view_fwd(struct nn *nn, struct tensor *y, struct tensor *lse,
+                     const struct tensor *q, const struct tensor *kv,
+                     const struct attention_view *v, bool fresh)
+{
+    const size_t mark = arena_mark(&nn->scratch);
+    float *scratch = arena_floats(&nn->scratch, nn->n_threads * attention_fwd_floats(v));
+    if (!nn->measuring) {
+        NN_CPU(attention_fwd)
+        (nn->n_threads, tensor_f32(y), tensor_f32(lse), scratch, tensor_f32(q),
+         tensor_f32(kv), fresh, v);
+    }
+    arena_rewind(&nn->scratch, mark);
+}
+
 static void attention_fwd(struct nn *nn, struct tensor *y, struct tensor *lse,
                           const struct tensor *qkv, const struct nn_attention *a)
 {
     const struct attention_view v = attention_view_of(a);
+    view_fwd(nn, y, lse, qkv, qkv, &v, true);
+}
+
+static void attention_part_fwd(struct nn *nn, struct tensor *y, struct tensor *lse,
+                               const struct tensor *qkv, const struct tensor *kv,
+                               const struct nn_attention_part *a, bool fresh)
+{
+    const struct attention_view v = attention_view_of_part(a);
+    view_fwd(nn, y, lse, qkv, kv, &v, fresh);
+}
+
+/* What backward reads. */
+struct attention_results {
+    const struct tensor *dy, *y, *lse, *q, *kv;
+};
+
+static void view_bwd(struct nn *nn, const struct attention_gradients *g,
+                     const struct attention_results *r, const struct attention_view *v)
+{
     const size_t mark = arena_mark(&nn->scratch);
-    float *scratch = arena_floats(&nn->scratch, nn->n_threads * attention_fwd_floats(&v));
+    float *scratch =
+        arena_floats(&nn->scratch, attention_bwd_all_floats(v, nn->n_threads));
     if (!nn->measuring) {
-        NN_CPU(attention_fwd)
-        (nn->n_threads, tensor_f32(y), tensor_f32(lse), scratch, tensor_f32(qkv),
-         tensor_f32(qkv), true, &v);
+        NN_CPU(attention_bwd)
+        (nn->n_threads, g, scratch, tensor_f32(r->dy), tensor_f32(r->y),
+         tensor_f32(r->lse), tensor_f32(r->q), tensor_f32(r->kv), v);
     }
     arena_rewind(&nn->scratch, mark);
 }
@@ -115,30 +150,8 @@ static void attention_bwd(struct nn *nn, struct tensor *dqkv, const struct tenso
     const struct attention_view v = attention_view_of(a);
     const struct attention_gradients g = {
         .dq = tensor_f32(dqkv), .dq_width = v.q_width, .dkv = tensor_f32(dqkv)};
-    const size_t mark = arena_mark(&nn->scratch);
-    float *scratch =
-        arena_floats(&nn->scratch, attention_bwd_all_floats(&v, nn->n_threads));
-    if (!nn->measuring) {
-        NN_CPU(attention_bwd)
-        (nn->n_threads, &g, scratch, tensor_f32(dy), tensor_f32(y), tensor_f32(lse),
-         tensor_f32(qkv), tensor_f32(qkv), &v);
-    }
-    arena_rewind(&nn->scratch, mark);
-}
-
-static void attention_part_fwd(struct nn *nn, struct tensor *y, struct tensor *lse,
-                               const struct tensor *qkv, const struct tensor *kv,
-                               const struct nn_attention_part *a, bool fresh)
-{
-    const struct attention_view v = attention_view_of_part(a);
-    const size_t mark = arena_mark(&nn->scratch);
-    float *scratch = arena_floats(&nn->scratch, nn->n_threads * attention_fwd_floats(&v));
-    if (!nn->measuring) {
-        NN_CPU(attention_fwd)
-        (nn->n_threads, tensor_f32(y), tensor_f32(lse), scratch, tensor_f32(qkv),
-         tensor_f32(kv), fresh, &v);
-    }
-    arena_rewind(&nn->scratch, mark);
+    const struct attention_results r = {dy, y, lse, qkv, qkv};
+    view_bwd(nn, &g, &r, &v);
 }
 
 static void attention_part_bwd(struct nn *nn, struct tensor *dq, struct tensor *dkv,
@@ -151,15 +164,8 @@ static void attention_part_bwd(struct nn *nn, struct tensor *dq, struct tensor *
                                           .dq_width = a->H * a->D,
                                           .adds = true,
                                           .dkv = tensor_f32(dkv)};
-    const size_t mark = arena_mark(&nn->scratch);
-    float *scratch =
-        arena_floats(&nn->scratch, attention_bwd_all_floats(&v, nn->n_threads));
-    if (!nn->measuring) {
-        NN_CPU(attention_bwd)
-        (nn->n_threads, &g, scratch, tensor_f32(dy), tensor_f32(y), tensor_f32(lse),
-         tensor_f32(qkv), tensor_f32(kv), &v);
-    }
-    arena_rewind(&nn->scratch, mark);
+    const struct attention_results r = {dy, y, lse, qkv, kv};
+    view_bwd(nn, &g, &r, &v);
 }
 
 static void attention_decode(struct nn *nn, struct tensor *y, struct tensor *cache_k,
