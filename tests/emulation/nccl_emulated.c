@@ -288,8 +288,9 @@ static ncclResult_t call(struct nccl_call c, ncclComm_t comm, cudaStream_t strea
 
 static void only_sums(ncclDataType_t type, ncclRedOp_t op)
 {
-    if (type != ncclFloat32 || op != ncclSum)
-        emulation_fail("NCCL: only sums of fp32 are emulated");
+    if (op != ncclSum ||
+        (type != ncclFloat32 && type != ncclBfloat16 && type != ncclFloat16))
+        emulation_fail("NCCL: only sums of fp32, bf16 and fp16 are emulated");
 }
 
 ncclResult_t ncclAllReduce(const void *send, void *receive, size_t count,

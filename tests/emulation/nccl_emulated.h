@@ -2,7 +2,8 @@
  *
  * Communicators are those of MPI, and an operation is a queue entry that sends and receives in
  * the background: until everybody's part is there it is pending, and other streams go on.  Sums
- * are made in rank order.
+ * are made in rank order; those of 16 bits are rounded after every addition, as where a sum travels
+ * from rank to rank.
  *
  * Meaner than the real one: a call on a communicator that does not block is put into its stream
  * only when ncclCommGetAsyncError has been asked a few times, so that who does not ask finds his

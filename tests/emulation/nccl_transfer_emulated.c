@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/dtype.h"
 #include "nccl_emulated.h"
 
 /* In front of every part, so that ranks that do not do the same find out. */
@@ -115,20 +116,34 @@ static const char *payload(const struct nccl_call *c, int rank)
     return c->in[rank] + sizeof(struct header);
 }
 
-/* The sum over ranks 0, 1, ... of their parts for this rank. */
+static enum dtype dtype_of(ncclDataType_t type)
+{
+    return type == ncclBfloat16 ? DTYPE_BF16
+           : type == ncclFloat16 ? DTYPE_F16
+                                 : DTYPE_F32;
+}
+
+/* The sum over ranks 0, 1, ... of their parts for this rank.  What this rank sends may lie where
+ * the sum goes, so it is not written before all is added. */
 static void sum(const struct ncclComm *comm, const struct nccl_call *c)
 {
+    const enum dtype t = dtype_of(c->type);
+    const int64_t n = (int64_t)c->count;
+    const size_t bytes = c->count * nccl_type_bytes(c->type);
     float *total = host_memory(c->count * sizeof *total);
+    float *x = host_memory(c->count * sizeof *x);
+    char *rounded = host_memory(bytes);
     for (int rank = 0; rank < comm->size; rank++) {
         const char *part = rank == comm->rank ? part_to(c, rank) : payload(c, rank);
-        for (size_t i = 0; i < c->count; i++) {
-            float x;
-            memcpy(&x, part + i * sizeof x, sizeof x);
-            total[i] = rank ? total[i] + x : x;
-        }
+        dtype_convert(x, DTYPE_F32, part, t, n);
+        for (int64_t i = 0; i < n; i++) total[i] = rank ? total[i] + x[i] : x[i];
+        dtype_convert(rounded, t, total, DTYPE_F32, n);
+        dtype_convert(total, DTYPE_F32, rounded, t, n);
     }
-    memcpy(c->receive, total, c->count * sizeof *total);
+    memcpy(c->receive, rounded, bytes);
     free(total);
+    free(x);
+    free(rounded);
 }
 
 static void finish_call(const struct ncclComm *comm, const struct nccl_call *c)
