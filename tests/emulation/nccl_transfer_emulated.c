@@ -118,7 +118,7 @@ static const char *payload(const struct nccl_call *c, int rank)
 
 static enum dtype dtype_of(ncclDataType_t type)
 {
-    return type == ncclBfloat16 ? DTYPE_BF16
+    return type == ncclBfloat16  ? DTYPE_BF16
            : type == ncclFloat16 ? DTYPE_F16
                                  : DTYPE_F32;
 }

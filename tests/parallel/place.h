@@ -109,3 +109,18 @@ static inline void *vector_out(struct place *p, const void *x, size_t bytes)
     if (bytes) device_copy_out(p->device, host, x, bytes);
     return host;
 }
+
+/* A request with room for n, and the memory it asked for. */
+static inline struct comm_request *request_for(struct comm *c, int64_t n)
+{
+    struct arena measure = arena_measure();
+    struct comm_request *r = NULL;
+    ASSERT_OK(comm_request_create(&r, c, n, &measure));
+    assert_null(r);
+    struct arena real =
+        arena_over(test_alloc(measure.peak_bytes), arena_align(measure.peak_bytes));
+    ASSERT_OK(comm_request_create(&r, c, n, &real));
+    assert_non_null(r);
+    assert_int_equal(real.peak_bytes, measure.peak_bytes);
+    return r;
+}

@@ -120,4 +120,13 @@ TEST(who_is_where_is_told_in_lines)
     text = mesh_describe(&m, one[0], sizeof one[0]);
     assert_non_null(strstr(text, "ranks 4 to 7: host , dp 1 cp 0 tp 0-3 pp 0\n"));
     free(text);
+    static const char hosts_of_line[24][8] = {[10] = "ox2", [11] = "ox2"};
+    const int line[MESH_AXES] = {1, 1, 24, 1};
+    ASSERT_OK(mesh_init(&m, 0, 24, line));
+    text = mesh_describe(&m, hosts_of_line[0],
+                         sizeof hosts_of_line[0]); /* a run ends where the host does */
+    assert_string_equal(text, "ranks 0 to 9: host , dp 0-9 cp 0 tp 0 pp 0\n"
+                              "ranks 10 to 11: host ox2, dp 10-11 cp 0 tp 0 pp 0\n"
+                              "ranks 12 to 23: host , dp 12-23 cp 0 tp 0 pp 0\n");
+    free(text);
 }
