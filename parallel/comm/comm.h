@@ -1,10 +1,10 @@
-/* comm - collectives along one axis of the mesh, or over all ranks.
+/* comm - collectives along axes of the mesh, or over all ranks.
  *
  * A comm owns its communicator, never the buffers it is given.  All its ranks make the same
  * calls in the same order.  Sizes are elements, never bytes.  Sums are made in a fixed order
  * (without NCCL that of the ranks, in fp32, rounded once), whatever arrives first, so that a result
- * is the same bitwise every time.  Functions that return void are of the step regime: a failure ends all ranks, and so
- * does a wait past comm_set_timeout. */
+ * is the same bitwise every time.  Functions that return void are of the step regime: a failure
+ * ends all ranks, and so does a wait past comm_set_timeout. */
 #pragma once
 
 #include <stdbool.h>
@@ -123,9 +123,10 @@ int comm_in_flight(const struct comm *c);
 /* Do operations go on only while the host is inside calls of comm?  Then comm_test, often. */
 bool comm_needs_host(const struct comm *c);
 
-/* Begin `op` on x[n] of type t in the memory of the comm's device, behind all that is in the device's compute queue now.  x is untouchable until the
- * request is done.  `tag` tells apart the operations that are in flight together: the same on all
- * ranks, 0 <= tag < 2^20. */
+/* Begin `op` on x[n] of type t in the memory of the comm's device, behind all that is in the
+ * device's compute queue now; sums are of fp32, bf16 or fp16.  x is untouchable until the request
+ * is done.  `tag` tells apart the operations that are in flight together: the same on all ranks,
+ * 0 <= tag < 2^20. */
 void comm_start_op(struct comm_request *r, enum comm_op op, void *x, enum dtype t,
                    int64_t n, int tag);
 /* The same on x[rows, cols], whose slices are whole rows: comm_slice(rows, size, rank). */
@@ -157,8 +158,11 @@ void comm_start_messages(struct comm_request *r, const struct comm_message *mess
 
 struct comm_stats {
     uint64_t bytes_sent; /* payload of the operations above, this rank */
-    double seconds;      /* spent inside calls of this comm */
-    double
-        busy_seconds; /* from the start of each operation until it was seen to be done */
+    /* Spent inside calls of this comm, on what they move on of others too: no second is counted
+     * by two comms. */
+    double seconds;
+    /* From the start of each operation until it was seen to be done; over NCCL comm_wait sees no
+     * more than that it will be. */
+    double busy_seconds;
 };
 struct comm_stats comm_stats(const struct comm *c);

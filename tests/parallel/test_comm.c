@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "core/clock.h"
 #include "core/rng.h"
 #include "parallel/place.h"
 
@@ -514,4 +515,28 @@ TEST(payload_is_counted)
         assert_int_equal(comm_stats(c).bytes_sent - before, factor * want);
     }
     comm_request_destroy(&r);
+}
+
+/* Whoever waits moves the others on, too, and that is the same time. */
+TEST(no_second_is_counted_twice)
+{
+    struct comm *c = test_world();
+    for (struct place p = {.n_seeds = 1}; place_next(&p);) {
+        struct comm_request *r[FLIGHT];
+        for (int k = 0; k < FLIGHT; k++) r[k] = request_for(c, 1000);
+        const struct comm_stats before = comm_stats(c);
+        const double start = clock_seconds();
+        if (comm_rank(c) == 0) usleep(20000); /* the others wait */
+        for (int k = 0; k < FLIGHT; k++) {
+            float *x = vector_in(&p, contribution(1, comm_rank(c), 1000), 4000);
+            comm_start_op(r[k], COMM_ALL_REDUCE, x, DTYPE_F32, 1000, k);
+        }
+        for (int k = 0; k < FLIGHT; k++) comm_wait(r[k]);
+        const double passed = clock_seconds() - start;
+        const struct comm_stats after = comm_stats(c);
+        if (comm_size(c) > 1) assert_true(after.seconds > before.seconds);
+        assert_true(after.seconds - before.seconds <= passed);
+        assert_true(after.busy_seconds - before.busy_seconds <= FLIGHT * passed);
+        for (int k = 0; k < FLIGHT; k++) comm_request_destroy(&r[k]);
+    }
 }
