@@ -54,23 +54,88 @@ struct checkpoint_meta {
     double loss_scale;
     int64_t loss_scale_steps;
     uint64_t seed;
-    char *config;   /* resolved YAML text */
-    char *versions; /* JSON object: yoke, libraries, compiler, hosts */
-    char *data;     /* JSON: paths and hashes of token files and tokenizer */
+    /* of what train.spike_sigma compares losses with: how many there were, mean, variance */
+    int64_t spike_count;
+    double spike_mean, spike_variance;
+    int64_t rollbacks;      /* returns to an earlier checkpoint so far */
+    double validation_loss; /* of the last evaluation at or before this step; NaN: none */
+    int64_t metrics_bytes;  /* that metrics.jsonl of the run folder has up to this step */
+    char *config;           /* resolved YAML text */
+    char *versions;         /* JSON object: yoke, libraries, compiler, hosts */
+    char *data;             /* JSON: paths and hashes of token files and tokenizer */
 };
 void checkpoint_meta_release(struct checkpoint_meta *m);
 
-/* Save `ranges`, flat elements of `local`, as RUN/step-XXXXXXXX.  `whole` is the table of the model,
- * `local` that of what this rank holds of it.  What a rank's slices do not own is left out; over
- * all ranks the rest covers every element of the model exactly once, which is checked; each rank's
- * ranges are disjoint.  Collective on world; the
- * status is agreed.  On failure what was there before is untouched, also when it is the same
- * step, and unfinished files are removed. */
+/* ---- saving ------------------------------------------------------------------------------- */
+
+/* Which checkpoints of a run folder stay when a newer one is there: the newest `last`, those of steps
+ * that `every` divides, and the `best` with the lowest validation loss; all, if the three are 0.
+ * Of the rest model.h5 is removed first. */
+struct checkpoint_keep {
+    int64_t last, every, best;
+};
+
+struct checkpoint_saver_options {
+    const char *run_dir; /* copied */
+    struct comm *world;  /* borrowed, as all below */
+    /* the table of the model, and of what this rank holds of it */
+    const struct param_table *whole, *local;
+    /* Flat elements of `local` and where they are when a save begins; untouched until it is over.
+     * What a rank's slices do not own is left out; over all ranks the rest covers every element of
+     * the model exactly once, which is checked; each rank's ranges are disjoint. */
+    const struct checkpoint_range *ranges;
+    int n_ranges;
+    struct checkpoint_keep keep;
+    /* On the root's writer thread, before model.h5 is written; may be NULL.  A failure is one of the
+     * save. */
+    status_t (*before_commit)(void *context);
+    void *context;
+};
+
+/* Saves one checkpoint after another, each written by a thread of its own on every rank while
+ * the callers go on. */
+struct checkpoint_saver;
+
+/* STATUS_NOMEM, STATUS_INTERNAL (ranges).  Local. */
+MUST_USE status_t checkpoint_saver_create(struct checkpoint_saver **s,
+                                          const struct checkpoint_saver_options *o);
+/* Waits for the writer; a save that is not over is lost.  NULL-safe; nulls.  Local. */
+void checkpoint_saver_destroy(struct checkpoint_saver **s);
+
+/* Begin to save as RUN/step-XXXXXXXX; no save is under way.  Waits for nothing but the removal of
+ * old checkpoints by the save before.  All ranks call it between the same two collective calls. */
+void checkpoint_saver_begin(struct checkpoint_saver *s,
+                            const struct checkpoint_meta *meta);
+bool checkpoint_saver_busy(const struct checkpoint_saver *s); /* a save is under way */
+/* This rank's writer has something to do: advance would wait for it.  Local. */
+bool checkpoint_saver_working(const struct checkpoint_saver *s);
+
+/* What became of a save. */
+struct checkpoint_saved {
+    bool over;
+    int64_t step;
+    int64_t bytes;  /* of all shards */
+    double seconds; /* since it began */
+};
+
+/* Take a save that is under way to its next phase; to be called when no rank is working.  The
+ * status, agreed, is that of the save once it is over.  After a failure what was there before is
+ * untouched, also when it is the same step, and unfinished files are removed.  Collective on
+ * world. */
+MUST_USE status_t checkpoint_saver_advance(struct checkpoint_saver *s,
+                                           struct checkpoint_saved *saved);
+/* Until it is over. */
+MUST_USE status_t checkpoint_saver_finish(struct checkpoint_saver *s,
+                                          struct checkpoint_saved *saved);
+
+/* All of it at once, keeping all older checkpoints.  Collective on world; agreed. */
 MUST_USE status_t checkpoint_save(const char *run_dir, struct comm *world,
                                   const struct param_table *whole,
                                   const struct param_table *local,
                                   const struct checkpoint_range *ranges, int n_ranges,
                                   const struct checkpoint_meta *meta);
+
+/* ---- reading ------------------------------------------------------------------------------ */
 
 struct checkpoint; /* open for reading */
 
@@ -113,3 +178,6 @@ MUST_USE status_t checkpoint_find_latest(const char *run_dir, char *path);
 /* The same among those of steps before `before`; *step is the step of the one found. */
 MUST_USE status_t checkpoint_find_before(const char *run_dir, int64_t before, char *path,
                                          int64_t *step);
+
+/* Remove the checkpoints of steps behind `step`, finished or not.  Best effort. */
+void checkpoint_remove_after(const char *run_dir, int64_t step);

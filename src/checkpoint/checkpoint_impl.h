@@ -6,7 +6,7 @@
 #include "checkpoint/checkpoint.h"
 
 enum {
-    CKPT_VERSION = 1,
+    CKPT_VERSION = 2,
     CKPT_KINDS = 3,
     CKPT_NAME_BYTES = 96,
     CKPT_PIECE_COLUMNS = 7, /* of /index */
@@ -91,6 +91,27 @@ void ckpt_shard_path(char path[PATH_MAX], const char *folder, int64_t shard,
 MUST_USE status_t ckpt_fresh_generation(const char *folder, int64_t *generation);
 /* Remove shards of other generations, finished or not, and model.h5.tmp; best effort. */
 void ckpt_remove_others(const char *folder, int64_t generation);
+
+/* The steps that have a folder in a run folder, finished or not, newest first.  Caller frees *steps.
+ * STATUS_IO, STATUS_NOMEM. */
+MUST_USE status_t ckpt_list_steps(const char *run_dir, int64_t **steps, int64_t *n);
+void ckpt_step_folder(char path[PATH_MAX], const char *run_dir, int64_t step);
+/* Remove a checkpoint, finished or not: from the first moment on it is none. */
+void ckpt_remove(const char *folder);
+
+/* ---- retain.c ---------------------------------------------------------------------------- */
+
+struct ckpt_candidate {
+    int64_t step;
+    double validation_loss; /* NaN: none */
+    bool remove;            /* the answer */
+};
+
+/* Which of n finished checkpoints, newest first, are to go: pure. */
+void ckpt_choose(struct ckpt_candidate *c, int64_t n, const struct checkpoint_keep *keep);
+/* Remove what `keep` does not keep now that `newest` is there, and what saves of older steps left
+ * unfinished.  What is damaged stays and does not count.  Best effort. */
+void ckpt_retain(const char *run_dir, const struct checkpoint_keep *keep, int64_t newest);
 
 /* ---- shard_write.c, shard_read.c -------------------------------------------------------- */
 

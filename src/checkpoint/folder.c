@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -64,4 +65,66 @@ void ckpt_remove_others(const char *folder, int64_t generation)
             unlinkat(dirfd(d), e->d_name, 0);
     }
     closedir(d);
+}
+
+static bool parse_step(const char *name, int64_t *step)
+{
+    char again[64];
+    long long n;
+    if (sscanf(name, "step-%lld", &n) != 1 || n < 0) return false;
+    snprintf(again, sizeof again, "step-%08lld", n);
+    *step = n;
+    return strcmp(again, name) == 0;
+}
+
+void ckpt_step_folder(char path[PATH_MAX], const char *run_dir, int64_t step)
+{
+    char name[64];
+    snprintf(name, sizeof name, "step-%08lld", (long long)step);
+    file_join(path, PATH_MAX, run_dir, name);
+}
+
+static int newest_first(const void *a, const void *b)
+{
+    const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x < y) - (x > y);
+}
+
+status_t ckpt_list_steps(const char *run_dir, int64_t **steps, int64_t *n)
+{
+    *steps = NULL;
+    *n = 0;
+    DIR *d = opendir(run_dir);
+    if (!d && errno == ENOENT) return STATUS_OK;
+    if (!d)
+        return status_set(STATUS_IO, "%s: cannot list the folder: %s", run_dir,
+                          strerror(errno));
+    int64_t room = 0, step;
+    status_t st = STATUS_OK;
+    for (const struct dirent *e; (e = readdir(d));) {
+        if (!parse_step(e->d_name, &step)) continue;
+        if (*n == room) {
+            room = 2 * room + 16;
+            int64_t *more = realloc(*steps, (size_t)room * sizeof **steps);
+            if (!more) {
+                st = status_set(STATUS_NOMEM, "%s: no memory to list it", run_dir);
+                break;
+            }
+            *steps = more;
+        }
+        (*steps)[(*n)++] = step;
+    }
+    closedir(d);
+    if (*n > 0) qsort(*steps, (size_t)*n, sizeof **steps, newest_first);
+    return st;
+}
+
+void ckpt_remove(const char *folder)
+{
+    char model[PATH_MAX];
+    file_join(model, sizeof model, folder, "model.h5");
+    if (unlink(model) == 0 && file_sync_dir(folder) != STATUS_OK) return;
+    if (file_exists(model)) return;
+    ckpt_remove_others(folder, -1);
+    rmdir(folder); /* stays if something of the user's is in it */
 }

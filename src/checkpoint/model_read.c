@@ -193,6 +193,13 @@ static status_t read_meta(hid_t file, const char *path, struct checkpoint *c)
     TRY(h5_read_f64(file, path, "loss_scale", STATUS_CHECKPOINT, &m->loss_scale));
     TRY(read_i64(file, path, "loss_scale_steps", &m->loss_scale_steps));
     TRY(h5_read_u64(file, path, "seed", STATUS_CHECKPOINT, &m->seed));
+    TRY(read_i64(file, path, "spike_count", &m->spike_count));
+    TRY(h5_read_f64(file, path, "spike_mean", STATUS_CHECKPOINT, &m->spike_mean));
+    TRY(h5_read_f64(file, path, "spike_variance", STATUS_CHECKPOINT, &m->spike_variance));
+    TRY(read_i64(file, path, "rollbacks", &m->rollbacks));
+    TRY(h5_read_f64(file, path, "validation_loss", STATUS_CHECKPOINT,
+                    &m->validation_loss));
+    TRY(read_i64(file, path, "metrics_bytes", &m->metrics_bytes));
     TRY(h5_read_str(file, path, "config", STATUS_CHECKPOINT, &m->config));
     TRY(h5_read_str(file, path, "versions", STATUS_CHECKPOINT, &m->versions));
     return h5_read_str(file, path, "data", STATUS_CHECKPOINT, &m->data);

@@ -186,6 +186,12 @@ static status_t write_meta(hid_t file, const struct ckpt_index *x,
     TRY(h5_write_f64(file, "loss_scale", m->loss_scale));
     TRY(h5_write_u64(file, "loss_scale_steps", (uint64_t)m->loss_scale_steps));
     TRY(h5_write_u64(file, "seed", m->seed));
+    TRY(h5_write_u64(file, "spike_count", (uint64_t)m->spike_count));
+    TRY(h5_write_f64(file, "spike_mean", m->spike_mean));
+    TRY(h5_write_f64(file, "spike_variance", m->spike_variance));
+    TRY(h5_write_u64(file, "rollbacks", (uint64_t)m->rollbacks));
+    TRY(h5_write_f64(file, "validation_loss", m->validation_loss));
+    TRY(h5_write_u64(file, "metrics_bytes", (uint64_t)m->metrics_bytes));
     TRY(h5_write_str(file, "config", m->config ? m->config : ""));
     TRY(h5_write_str(file, "versions", m->versions ? m->versions : "{}"));
     return h5_write_str(file, "data", m->data ? m->data : "{}");

@@ -34,6 +34,11 @@ struct config_sources {
     int n;
 };
 
+/* Which checkpoints stay when there is a newer one; see checkpoint_keep. */
+struct config_keep {
+    int64_t last, every, best;
+};
+
 struct config_places; /* opaque: the line or override that set each key, for messages */
 
 struct config {
@@ -60,7 +65,10 @@ struct config {
     bool graphs;
     int64_t eval_interval; /* steps; 0: never */
     int64_t eval_sequences;
-    int64_t max_bad_steps; /* non-finite steps in a row before the run stops */
+    int64_t max_bad_steps; /* in a row before the run goes back */
+    double spike_sigma;    /* 0: no loss is a spike */
+    int64_t max_rollbacks;
+    double time_limit, time_margin; /* seconds; limit 0: none */
     /* optim: */
     struct optim_options optim;
     /* schedule: */
@@ -79,6 +87,9 @@ struct config {
     double timeout_seconds; /* 0: never */
     /* checkpoint: */
     int64_t checkpoint_interval; /* steps; 0: only at the end and on signals */
+    bool checkpoint_async;
+    struct config_keep keep;
+    int64_t checkpoint_failures; /* in a row before the run stops */
     char *resume;                /* "auto", "never" or a path */
     /* log: */
     int64_t log_interval;

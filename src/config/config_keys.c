@@ -102,8 +102,22 @@ const struct config_key config_keys[] = {
     {"train.eval_sequences", CONFIG_INTEGER, AT(eval_sequences), 1, 1e9, .initial = "64",
      .doc = "sequences of an evaluation"},
     {"train.max_bad_steps", CONFIG_INTEGER, AT(max_bad_steps), 1, 1e9, .initial = "10",
-     .doc = "steps in a row with a loss or gradient that is not finite before the run "
-            "stops; each is skipped"},
+     .doc = "bad steps in a row, with a loss or gradient that is not finite or a spike, "
+            "before the run goes back to the checkpoint before them and on behind their "
+            "data; the update of each is skipped"},
+    {"train.spike_sigma", CONFIG_NUMBER, AT(spike_sigma), 0, 1e6, .initial = "0.0",
+     .doc =
+         "a step is bad, too, if its loss is so many standard deviations above the mean "
+         "of about the last 128; 0: never"},
+    {"train.max_rollbacks", CONFIG_INTEGER, AT(max_rollbacks), 0, 1e6, .initial = "3",
+     .doc = "returns to an earlier checkpoint before the run stops"},
+    {"train.time_limit", CONFIG_NUMBER, AT(time_limit), 0, 1e9, .initial = "0.0",
+     .doc =
+         "seconds after which the run saves and leaves with exit code 85; 0: none.  The "
+         "end of the job that Slurm tells (SLURM_JOB_END_TIME) counts as well"},
+    {"train.time_margin", CONFIG_NUMBER, AT(time_margin), 0, 1e9, .initial = "60.0",
+     .doc = "seconds before the time limit at which it does so: enough for a step and a "
+            "save"},
 
     {"optim.lr", CONFIG_NUMBER, AT(optim.lr), 0, 10, .initial = "3.0e-4",
      .doc = "peak learning rate of AdamW"},
@@ -187,6 +201,21 @@ const struct config_key config_keys[] = {
     {"checkpoint.interval", CONFIG_INTEGER, AT(checkpoint_interval), 0, 1e9,
      .initial = "1000",
      .doc = "steps between checkpoints; 0: only at the end and on signals"},
+    {"checkpoint.async", CONFIG_BOOL, AT(checkpoint_async), .initial = "true",
+     .doc =
+         "write in the background, from a copy in host memory: 12 bytes a parameter over "
+         "all ranks; false: the step waits and no copy is made (on the CPU)"},
+    {"checkpoint.keep_last", CONFIG_INTEGER, AT(keep.last), 0, 1e9, .initial = "0",
+     .doc = "newest checkpoints that stay; with all three keep_ keys 0, all stay"},
+    {"checkpoint.keep_every", CONFIG_INTEGER, AT(keep.every), 0, 1e9, .initial = "0",
+     .doc = "checkpoints of steps that this divides stay, too; 0: none"},
+    {"checkpoint.keep_best", CONFIG_INTEGER, AT(keep.best), 0, 1e9, .initial = "0",
+     .doc = "checkpoints with the lowest validation loss that stay, too"},
+    {"checkpoint.max_failures", CONFIG_INTEGER, AT(checkpoint_failures), 1, 1e9,
+     .initial = "3",
+     .doc =
+         "saves in a row that may fail (a full disk) before the run stops; after each it "
+         "goes on and tries again at the next interval"},
     {"checkpoint.resume", CONFIG_TEXT, AT(resume), 1, 4095, .initial = "auto",
      .doc = "auto: from the last good checkpoint in run_dir if there is one; never; or "
             "the path of a checkpoint"},

@@ -28,6 +28,7 @@ struct token_file_info {
     int64_t text_bytes; /* UTF-8 bytes that were tokenized, 0 if unknown */
     int token_bytes;    /* 2 or 4 */
     char tokenizer_sha256[HASH_SHA256_HEX]; /* "" if unknown */
+    uint64_t xxh3;                          /* names the tokens and documents */
 };
 
 /* How much of the file to check against its hashes when opening. */

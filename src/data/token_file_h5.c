@@ -61,6 +61,8 @@ static status_t read_attributes(struct token_file *f, hid_t file)
     TRY(read_number(f, file, "total_bytes", 0, INT64_MAX, &f->info.text_bytes));
     TRY(h5_read_u64(file, f->path, "tokens_xxh3", STATUS_DATA, &f->tokens_xxh3));
     TRY(h5_read_u64(file, f->path, "documents_xxh3", STATUS_DATA, &f->documents_xxh3));
+    const uint64_t both[2] = {f->tokens_xxh3, f->documents_xxh3};
+    f->info.xxh3 = hash_xxh3(both, sizeof both);
     TRY(read_tokenizer_hash(f, file));
     return h5_read_str(file, f->path, "sources", STATUS_DATA, &f->sources);
 }

@@ -29,7 +29,7 @@ static status_t measure_state(struct memory_plan *p, const struct parts_options 
     if (st == STATUS_OK) {
         p->communication = staging.peak_bytes;
         p->optimizer = moments.peak_bytes;
-        p->mirror = mirror_host_bytes(o->device, zero);
+        p->mirror = mirror_host_bytes(o->device, zero, o->config->checkpoint_async);
         p->staging += dp_host_bytes(dp);
         if (units) p->staging += dp_units_host_bytes(units);
         p->gradients = units ? shards.peak_bytes

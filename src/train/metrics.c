@@ -20,6 +20,7 @@ struct metrics {
     char path[PATH_MAX];
     int fd;
     struct tensorboard *events; /* NULL if not wanted, or given up */
+    char run_dir[PATH_MAX];
     int64_t n_steps;
     int64_t lost; /* records that could not be written */
     struct metrics_record last;
@@ -27,25 +28,31 @@ struct metrics {
     double drawn;        /* when the bar was drawn last */
 };
 
+static status_t open_file(struct metrics *m)
+{
+    m->fd = open(m->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (m->fd >= 0) return STATUS_OK;
+    return status_set(STATUS_IO, "%s: cannot open: %s", m->path, strerror(errno));
+}
+
 status_t metrics_open(struct metrics **m, const char *run_dir, int64_t n_steps,
-                      int64_t resumed_step, bool tensorboard)
+                      int64_t resumed_step, int64_t resumed_bytes, bool tensorboard)
 {
     *m = NULL;
     struct metrics *made = calloc(1, sizeof *made);
     if (!made) return status_set(STATUS_NOMEM, "no memory for metrics");
     made->fd = -1;
     made->n_steps = n_steps;
+    snprintf(made->run_dir, sizeof made->run_dir, "%s", run_dir);
     file_join(made->path, sizeof made->path, run_dir, "metrics.jsonl");
 
     status_t st = STATUS_OK;
     if (tensorboard) st = tensorboard_open(&made->events, run_dir, resumed_step);
     if (st != STATUS_OK) goto out;
     /* step 0 may have an evaluation; a run from the start writes that again */
-    st = metrics_truncate(made->path, resumed_step > 0 ? resumed_step : -1);
-    if (st != STATUS_OK) goto out;
-    made->fd = open(made->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-    if (made->fd < 0)
-        st = status_set(STATUS_IO, "%s: cannot open: %s", made->path, strerror(errno));
+    st =
+        metrics_truncate(made->path, resumed_step > 0 ? resumed_step : -1, resumed_bytes);
+    if (st == STATUS_OK) st = open_file(made);
 out:
     if (st != STATUS_OK) {
         tensorboard_close(&made->events);
@@ -139,6 +146,26 @@ void metrics_validation(struct metrics *m, const struct metrics_eval *e)
              (long long)e->sequences);
 }
 
+/* The file may be replaced, so it is opened again. */
+status_t metrics_roll_back(struct metrics *m, const struct metrics_rollback *r)
+{
+    char line[METRICS_LINE_BYTES];
+    const bool events = m->events != NULL;
+    TRY(metrics_truncate(m->path, r->step, 0));
+    close(m->fd);
+    m->fd = -1;
+    TRY(open_file(m));
+    write_line(m, line, metrics_rollback_line(line, r));
+    tensorboard_close(&m->events);
+    return events ? tensorboard_open(&m->events, m->run_dir, r->step) : STATUS_OK;
+}
+
+int64_t metrics_bytes(const struct metrics *m)
+{
+    struct stat info;
+    return fstat(m->fd, &info) == 0 ? (int64_t)info.st_size : 0;
+}
+
 void metrics_progress(struct metrics *m, int64_t step)
 {
     if (log_is_terminal() && clock_seconds() - m->drawn >= 0.1) draw(m, step);
@@ -155,7 +182,7 @@ status_t metrics_close(struct metrics **m)
     struct metrics *closing = *m;
     if (!closing) return STATUS_OK;
     status_t st = STATUS_OK;
-    if (close(closing->fd) != 0)
+    if (closing->fd >= 0 && close(closing->fd) != 0)
         st =
             status_set(STATUS_IO, "%s: cannot close: %s", closing->path, strerror(errno));
     else if (closing->lost > 0)

@@ -36,16 +36,30 @@ struct metrics_eval {
 
 struct metrics;
 
+/* A return to an earlier checkpoint, because of steps that were bad. */
+struct metrics_rollback {
+    int64_t step;      /* of the checkpoint: the next step follows this one */
+    int64_t from_step; /* that the run had come to */
+    int64_t first_sample, last_sample; /* of the data that is passed over, inclusive */
+};
+
 /* Open RUN/metrics.jsonl for appending and, if wanted, an event file in RUN/tensorboard.
- * `run_dir` must exist.  resumed_step: steps already done; 0 begins the file anew.
- * STATUS_IO, STATUS_NOMEM; on failure metrics.jsonl is as before. */
+ * `run_dir` must exist.  resumed_step: steps already done; 0 begins the file anew; resumed_bytes:
+ * what the file had then, 0: not known.  STATUS_IO, STATUS_NOMEM; on failure metrics.jsonl is as
+ * before. */
 MUST_USE status_t metrics_open(struct metrics **m, const char *run_dir, int64_t n_steps,
-                               int64_t resumed_step, bool tensorboard);
+                               int64_t resumed_step, int64_t resumed_bytes,
+                               bool tensorboard);
+int64_t
+metrics_bytes(const struct metrics *m); /* of the file, now; 0 if it cannot tell */
 
 /* Write a record and say it: a line of log_info, or the progress bar of a terminal.  A write
  * that fails is warned of once, its record is lost, and training goes on. */
 void metrics_train(struct metrics *m, const struct metrics_record *r);
 void metrics_validation(struct metrics *m, const struct metrics_eval *e);
+
+/* Drop the records beyond r->step and write this one.  STATUS_IO, STATUS_NOMEM. */
+MUST_USE status_t metrics_roll_back(struct metrics *m, const struct metrics_rollback *r);
 
 /* Redraw the progress bar; cheap enough for every step. */
 void metrics_progress(struct metrics *m, int64_t step);

@@ -64,22 +64,49 @@ size_t metrics_eval_line(char line[METRICS_LINE_BYTES], const struct metrics_eva
                                    e->targets));
 }
 
-/* The record in a line; false if it is none. */
-static bool parse_line(const char *line, size_t bytes, struct metrics_point *p)
+size_t metrics_rollback_line(char line[METRICS_LINE_BYTES],
+                             const struct metrics_rollback *r)
+{
+    return checked_length(
+        snprintf(line, METRICS_LINE_BYTES,
+                 "{\"kind\":\"rollback\",\"step\":%" PRId64 ",\"from_step\":%" PRId64
+                 ",\"first_sample\":%" PRId64 ",\"last_sample\":%" PRId64 "}\n",
+                 r->step, r->from_step, r->first_sample, r->last_sample));
+}
+
+/* The line as a record, of *step; NULL if it is none.  Caller decrefs. */
+static json_t *parse_record(const char *line, size_t bytes, int64_t *step)
 {
     json_t *root = json_loadb(line, bytes, 0, NULL);
-    const json_t *step = json_object_get(root, "step");
+    const json_t *number = json_object_get(root, "step");
     const char *kind = json_string_value(json_object_get(root, "kind"));
     const json_t *loss = json_object_get(root, "loss");
-    const bool train = kind && strcmp(kind, "train") == 0;
-    const bool validation = kind && strcmp(kind, "eval") == 0;
-    const bool good = (train || validation) && json_is_integer(step) &&
-                      (json_is_number(loss) || json_is_null(loss));
+    const bool has_loss = json_is_number(loss) || json_is_null(loss);
+    const bool good =
+        kind && json_is_integer(number) &&
+        (((strcmp(kind, "train") == 0 || strcmp(kind, "eval") == 0) && has_loss) ||
+         strcmp(kind, "rollback") == 0);
+    if (good) {
+        *step = (int64_t)json_integer_value(number);
+        return root;
+    }
+    json_decref(root);
+    return NULL;
+}
+
+/* The loss in a line; false if it is no record or has none. */
+static bool parse_point(const char *line, size_t bytes, struct metrics_point *p)
+{
+    int64_t step;
+    json_t *root = parse_record(line, bytes, &step);
+    const json_t *loss = json_object_get(root, "loss");
+    const char *kind = json_string_value(json_object_get(root, "kind"));
+    const bool good = loss != NULL;
     if (good)
-        *p = (struct metrics_point){.step = (int64_t)json_integer_value(step),
+        *p = (struct metrics_point){.step = step,
                                     .loss = json_is_number(loss) ? json_number_value(loss)
                                                                  : (double)NAN,
-                                    .validation = validation};
+                                    .validation = strcmp(kind, "eval") == 0};
     json_decref(root);
     return good;
 }
@@ -94,12 +121,13 @@ static size_t next_line(const char *text, size_t bytes, size_t *at, size_t *next
     return length;
 }
 
-status_t metrics_truncate(const char *path, int64_t step)
+status_t metrics_truncate(const char *path, int64_t step, int64_t wanted)
 {
     if (!file_exists(path)) return STATUS_OK;
     char *text = NULL;
-    size_t bytes = 0;
-    TRY(file_read(path, MAX_FILE_BYTES, &text, &bytes));
+    size_t bytes = 0, all = 0;
+    TRY(file_read(path, MAX_FILE_BYTES, &text, &all));
+    bytes = wanted > 0 && (size_t)wanted < all ? (size_t)wanted : all;
     status_t st = STATUS_OK;
     /* one byte more: a last line without its newline gets it back */
     char *kept = malloc(bytes + 1);
@@ -111,12 +139,11 @@ status_t metrics_truncate(const char *path, int64_t step)
     int64_t damaged = 0;
     while (next < bytes) {
         const size_t length = next_line(text, bytes, &at, &next);
-        struct metrics_point p;
-        if (!parse_line(text + at, length, &p)) {
-            damaged++;
-            continue;
-        }
-        if (p.step > step) continue;
+        int64_t of;
+        json_t *record = parse_record(text + at, length, &of);
+        json_decref(record);
+        damaged += !record;
+        if (!record || of > step) continue;
         memcpy(kept + n_kept, text + at, length);
         kept[n_kept + length] = '\n';
         n_kept += length + 1;
@@ -125,7 +152,7 @@ status_t metrics_truncate(const char *path, int64_t step)
         log_warn("%s: dropped %lld line%s that %s", path, (long long)damaged,
                  damaged == 1 ? "" : "s",
                  damaged == 1 ? "is not a record" : "are not records");
-    if (n_kept != bytes) st = file_replace(path, kept, n_kept);
+    if (n_kept != all) st = file_replace(path, kept, n_kept);
 out:
     free(kept);
     free(text);
@@ -150,7 +177,7 @@ status_t metrics_read(struct metrics_series *s, const char *run_dir)
     }
     while (next < bytes) {
         const size_t length = next_line(text, bytes, &at, &next);
-        if (parse_line(text + at, length, &s->points[s->n])) s->n++;
+        if (parse_point(text + at, length, &s->points[s->n])) s->n++;
     }
 out:
     free(text);

@@ -13,9 +13,13 @@ enum { METRICS_LINE_BYTES = 1024 };
 size_t metrics_train_line(char line[METRICS_LINE_BYTES], const struct metrics_record *r);
 size_t metrics_eval_line(char line[METRICS_LINE_BYTES], const struct metrics_eval *e);
 
-/* Rewrite `path` without what lies beyond `step` and without lines that are no records.  A file
- * in which nothing is to be dropped, or none at all, is left alone. */
-MUST_USE status_t metrics_truncate(const char *path, int64_t step);
+size_t metrics_rollback_line(char line[METRICS_LINE_BYTES],
+                             const struct metrics_rollback *r);
+
+/* Rewrite `path` without what lies beyond `step`, without lines that are no records and, if `bytes`
+ * is not 0, without all behind its first `bytes`.  A file in which nothing is to be dropped, or
+ * none at all, is left alone. */
+MUST_USE status_t metrics_truncate(const char *path, int64_t step, int64_t bytes);
 
 /* ---- progress.c: the same for people ----------------------------------------------------- */
 

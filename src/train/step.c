@@ -8,6 +8,7 @@
 #include "core/log.h"
 #include "core/rng.h"
 #include "optim/optim.h"
+#include "train/deadline.h"
 #include "train/signals.h"
 #include "train/trainer.h"
 
@@ -291,33 +292,40 @@ void train_gradients(struct trainer *t, struct step_stats *stats)
     const struct input_sums local = local_sums(t);
     const bool counts = layout_counts_loss(&t->layout);
 
-    enum { LOSS, TARGETS, SQUARES, STOP, N_SUMS };
+    enum { LOSS, TARGETS, SQUARES, STOP, SAVING, N_SUMS };
     double sums[N_SUMS] = {[LOSS] = counts ? local.loss.sum : 0,
                            [TARGETS] = counts ? (double)local.loss.n_targets : 0,
                            [SQUARES] = local.squares,
-                           [STOP] = signals_received() != 0};
+                           [STOP] =
+                               signals_received() != 0 || deadline_passed(t->deadline),
+                           [SAVING] = saving_working(t)};
     comm_sum_f64(t->world, sums, N_SUMS);
     const double targets = sums[TARGETS] > 0 ? sums[TARGETS] : 1; /* all may be masked */
     const double scale = t->progress.scale.scale;
     *stats = (struct step_stats){.loss = sums[LOSS] / targets,
                                  .n_targets = (int64_t)sums[TARGETS],
                                  .gradient_scale = 1 / (targets * scale),
-                                 .stop_requested = sums[STOP] > 0};
+                                 .stop_requested = sums[STOP] > 0,
+                                 .saving = sums[SAVING] > 0};
     stats->grad_norm = sqrt(sums[SQUARES]) * stats->gradient_scale;
     stats->lr = c->optim.lr * schedule_factor(&c->schedule, t->progress.step);
-    stats->skipped = !isfinite(stats->loss) || !isfinite(stats->grad_norm);
+    stats->finite = isfinite(stats->loss) && isfinite(stats->grad_norm);
+    stats->skipped =
+        !stats->finite || spike_is(&t->progress.spike, stats->loss, c->spike_sigma);
 }
 
 void train_update(struct trainer *t, const struct step_stats *stats)
 {
     const struct config *c = t->config;
-    if (stats->skipped)
+    if (stats->skipped) {
         t->progress.skipped++;
-    else
+    } else {
         update(t, stats->lr,
                optim_clip_factor(stats->grad_norm, c->optim.clip) *
                    stats->gradient_scale);
-    if (loss_scale_update(&t->progress.scale, t->dtype, !stats->skipped))
+        spike_learn(&t->progress.spike, stats->loss);
+    }
+    if (loss_scale_update(&t->progress.scale, t->dtype, stats->finite))
         forget_graph(t); /* the scale is part of what was recorded */
     t->progress.step++;
     t->progress.next_sample += config_global_batch(c);

@@ -9,6 +9,7 @@
 #include "core/clock.h"
 #include "core/file.h"
 #include "core/log.h"
+#include "train/deadline.h"
 #include "train/evaluate.h"
 #include "train/metrics.h"
 #include "train/plot.h"
@@ -91,6 +92,7 @@ static status_t validate(struct trainer *t, struct metrics *m)
     if (!t->validation_data) return STATUS_OK;
     train_settle(t);
     TRY(evaluate(&e, &o));
+    t->progress.validation_loss = e.loss;
     if (!m) return STATUS_OK;
     metrics_validation(m, &(struct metrics_eval){.step = t->progress.step,
                                                  .sequences = e.n_sequences,
@@ -100,31 +102,79 @@ static status_t validate(struct trainer *t, struct metrics *m)
     return STATUS_OK;
 }
 
-/* The metrics file is made durable first: no checkpoint is ahead of it. */
-static status_t save(struct trainer *t, struct metrics *m)
-{
-    TRY(comm_agree(t->world, m ? metrics_sync(m) : STATUS_OK));
-    return trainer_save(t);
-}
-
 static bool due(int64_t interval, int64_t step)
 {
     return interval > 0 && step % interval == 0;
 }
 
-/* STATUS_DIVERGED after too many steps in a row without finite numbers. */
-static status_t count_bad(const struct trainer *t, const struct step_stats *s,
-                          int64_t *bad)
+/* How many steps in a row were bad. */
+static void count_bad(const struct trainer *t, const struct step_stats *s, int64_t *bad)
 {
     *bad = s->skipped ? *bad + 1 : 0;
     if (s->skipped && log_rank() == 0)
-        log_warn("step %jd: loss %g, gradient norm %g: the update is skipped",
-                 (intmax_t)t->progress.step, s->loss, s->grad_norm);
-    if (*bad < t->config->max_bad_steps) return STATUS_OK;
-    return status_set(STATUS_DIVERGED,
-                      "%jd steps in a row without finite loss and gradient "
-                      "(train.max_bad_steps); lower optim.lr or lengthen the warm-up",
-                      (intmax_t)*bad);
+        log_warn("step %jd: loss %g, gradient norm %g%s: the update is skipped",
+                 (intmax_t)t->progress.step, s->loss, s->grad_norm,
+                 s->finite ? ", a spike (train.spike_sigma)" : "");
+}
+
+/* Back to the checkpoint before `bad` bad steps, and on behind their data.  The state is saved again
+ * at once, with the new place in the data, and what was saved among the bad steps is removed. */
+static status_t roll_back(struct trainer *t, struct metrics *m, int64_t bad)
+{
+    const struct config *c = t->config;
+    const struct progress before = t->progress;
+    if (before.rollbacks >= c->max_rollbacks)
+        return status_set(
+            STATUS_DIVERGED,
+            "%jd bad steps in a row (train.max_bad_steps) after %jd rollbacks "
+            "(train.max_rollbacks); lower optim.lr or lengthen the warm-up",
+            (intmax_t)bad, (intmax_t)before.rollbacks);
+    TRY(trainer_roll_back(t, before.step - bad));
+    const struct metrics_rollback r = {.step = t->progress.step,
+                                       .from_step = before.step,
+                                       .first_sample = before.next_sample -
+                                                       bad * config_global_batch(c),
+                                       .last_sample = before.next_sample - 1};
+    if (log_rank() == 0)
+        log_warn(
+            "%jd bad steps in a row: back to step %jd; samples %jd to %jd are passed "
+            "over (rollback %jd, train.max_rollbacks is %jd)",
+            (intmax_t)bad, (intmax_t)r.step, (intmax_t)r.first_sample,
+            (intmax_t)r.last_sample, (intmax_t)t->progress.rollbacks,
+            (intmax_t)c->max_rollbacks);
+    TRY(comm_agree(t->world, m ? metrics_roll_back(m, &r) : STATUS_OK));
+    TRY(trainer_save(t));
+    if (log_rank() == 0) checkpoint_remove_after(c->run_dir, r.step);
+    return STATUS_OK;
+}
+
+/* What a step is followed by; *bad: steps in a row. */
+static status_t after_step(struct trainer *t, struct metrics *m, struct interval *i,
+                           const struct step_stats *s, int64_t *bad)
+{
+    const struct config *c = t->config;
+    const int64_t step = t->progress.step;
+    const bool last = step == c->steps;
+    if (!s->skipped) {
+        t->progress.log_loss_sum += s->loss * (double)s->n_targets;
+        t->progress.log_targets += s->n_targets;
+    }
+    count_bad(t, s, bad);
+    TRY(saving_poll(t, s->saving));
+    if (*bad >= c->max_bad_steps) {
+        TRY(roll_back(t, m, *bad));
+        *bad = 0;
+        *i = interval_begin(t);
+        return STATUS_OK;
+    }
+    if (m) metrics_progress(m, step);
+    if (due(c->log_interval, step) || last) {
+        report(t, m, i, s);
+        *i = interval_begin(t);
+    }
+    if (due(c->eval_interval, step) || last) TRY(validate(t, m));
+    if (last || s->stop_requested) return trainer_save(t);
+    return due(c->checkpoint_interval, step) ? saving_begin(t) : STATUS_OK;
 }
 
 static status_t loop(struct trainer *t, struct metrics *m)
@@ -132,33 +182,18 @@ static status_t loop(struct trainer *t, struct metrics *m)
     const struct config *c = t->config;
     struct interval i = interval_begin(t);
     struct step_stats s = {0};
-    int64_t bad = 0, saved = t->progress.step;
+    int64_t bad = 0;
     if (t->progress.step < c->steps) loader_wait_seconds(t->loader); /* the first fill */
     while (t->progress.step < c->steps && !s.stop_requested) {
         train_step(t, &s);
-        const int64_t step = t->progress.step;
-        const bool last = step == c->steps;
-        if (!s.skipped) {
-            t->progress.log_loss_sum += s.loss * (double)s.n_targets;
-            t->progress.log_targets += s.n_targets;
-        }
-        TRY(count_bad(t, &s, &bad));
-        if (m) metrics_progress(m, step);
-        if (due(c->log_interval, step) || last) {
-            report(t, m, &i, &s);
-            i = interval_begin(t);
-        }
-        if (due(c->eval_interval, step) || last) TRY(validate(t, m));
-        if (due(c->checkpoint_interval, step) || last || s.stop_requested) {
-            TRY(save(t, m));
-            saved = step;
-        }
+        TRY(after_step(t, m, &i, &s, &bad));
     }
     if (s.stop_requested && t->progress.step < c->steps)
-        return status_set(STATUS_REQUEUE,
-                          "stopped by a signal after step %jd, saved; start "
-                          "again to continue",
-                          (intmax_t)saved);
+        return status_set(
+            STATUS_REQUEUE,
+            "stopped by a signal or the time limit after step %jd, saved; start "
+            "again to continue",
+            (intmax_t)t->progress.step);
     return STATUS_OK;
 }
 
@@ -196,12 +231,17 @@ status_t train_run(struct comm *world, struct config *c)
     if (st == STATUS_OK) st = comm_agree(world, root ? prepare_folder(c) : STATUS_OK);
     if (st == STATUS_OK) {
         if (root)
-            st = metrics_open(&m, c->run_dir, c->steps, t.progress.step, c->tensorboard);
+            st = metrics_open(&m, c->run_dir, c->steps, t.progress.step,
+                              strcmp(c->resume, "auto") == 0 ? t.progress.metrics_bytes
+                                                             : 0,
+                              c->tensorboard);
+        t.metrics = m;
         if (st == STATUS_OK) st = trainer_start_loader(&t);
         st = comm_agree(world, st);
     }
     if (st == STATUS_OK) {
         signals_arm();
+        t.deadline = deadline_begin(c);
         st = loop(&t, m);
         log_set_step(-1);
     }

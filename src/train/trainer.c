@@ -96,7 +96,7 @@ static status_t allocate_state(struct trainer *t, const struct parts_options *o)
                   &t->memory));
     TRY(zero_create(&t->zero, t->dp, t->device, t->weights, t->dtype,
                     t->params.n_elements, &t->memory));
-    return mirror_init(&t->mirror, t->device, t->zero);
+    return mirror_init(&t->mirror, t->device, t->zero, t->config->checkpoint_async);
 }
 
 /* The model, and what travels in the middle of its passes. */
@@ -229,6 +229,7 @@ status_t trainer_init(struct trainer *t, struct comm *world, struct config *c)
     print_setup(t);
     TRY(memory_plan_check(&t->plan, world, t->device));
     TRY(comm_agree(world, allocate(t)));
+    TRY(saving_init(t));
     comm_sum_f64(world, &t->peak_flops, 1);
     log_info("compute: %s, %d thread%s a rank, %s matrix products %.1f GFLOP/s together",
              nn_isa(t->nn), t->n_threads, t->n_threads == 1 ? "" : "s",
@@ -247,6 +248,7 @@ status_t trainer_start_loader(struct trainer *t)
 void trainer_release(struct trainer *t)
 {
     void *block = t->memory.base;
+    saving_release(t);
     if (t->dp) train_settle(t); /* whoever gets here has company: statuses are agreed */
     if (t->device) device_wait(t->device);
     loader_destroy(&t->loader);

@@ -11,8 +11,11 @@
 #include "model/model.h"
 #include "train/loss_scale.h"
 #include "train/memory_plan.h"
+#include "train/metrics.h"
 #include "train/mirror.h"
 #include "train/parts.h"
+#include "train/saving.h"
+#include "train/spike.h"
 
 /* What a step's numbers depend on besides weights and moments; saved with every checkpoint. */
 struct progress {
@@ -24,6 +27,10 @@ struct progress {
     double log_loss_sum;
     int64_t log_targets;
     struct loss_scale scale;
+    struct spike spike;
+    int64_t rollbacks;
+    double validation_loss; /* of the last evaluation; NaN: none yet */
+    int64_t metrics_bytes;  /* that metrics.jsonl had when this was saved; 0 otherwise */
 };
 
 struct trainer {
@@ -52,12 +59,16 @@ struct trainer {
     struct step_state *step;
     struct zero *zero;
     struct mirror mirror;
+    struct saving saving;
+    struct metrics
+        *metrics; /* borrowed; NULL on all ranks but one, and while nothing is kept */
     struct device_graph
         *graph;       /* one micro-batch, forward and backward; NULL: not recorded */
     int graph_passes; /* full micro-batches seen before it was recorded */
     struct inputs inputs;
     struct loader *loader;
     struct progress progress;
+    double deadline;   /* deadline.h */
     double peak_flops; /* of all ranks' matrix products together, a second */
 };
 
@@ -81,8 +92,10 @@ struct step_stats {
     double grad_norm;      /* of the mean loss, before clipping */
     double gradient_scale; /* makes that of the mean loss from what was summed */
     double lr;
-    bool skipped; /* loss or norm was not finite: weights and moments are as before */
-    bool stop_requested; /* some rank got a signal */
+    bool finite;         /* loss and norm are */
+    bool skipped;        /* not finite, or a spike: weights and moments are as before */
+    bool stop_requested; /* some rank got a signal, or its deadline has passed */
+    bool saving; /* some rank is not through with its part of the save under way */
 };
 
 /* What a step keeps for its own work; made by trainer_init.  STATUS_NOMEM. */
@@ -101,11 +114,17 @@ void train_update(struct trainer *t, const struct step_stats *stats);
  * Collective on world.  Step regime. */
 void train_settle(struct trainer *t);
 
-/* ---- state.c ----------------------------------------------------------------------------- */
+/* ---- restore.c --------------------------------------------------------------------------- */
 
 /* Fresh weights at step 0, whatever lies in the run folder.  Collective; agreed. */
 MUST_USE status_t trainer_start_fresh(struct trainer *t);
 /* Fresh weights, or those of the checkpoint that checkpoint.resume names.  Collective; agreed. */
 MUST_USE status_t trainer_restore(struct trainer *t);
-/* Save t's state as a checkpoint of the run folder.  Collective; agreed. */
+
+/* Return to the newest good checkpoint of a step up to `step`; the data goes on where it is.
+ * The loader starts again.  STATUS_DIVERGED if there is none.  Collective; agreed. */
+MUST_USE status_t trainer_roll_back(struct trainer *t, int64_t step);
+
+/* Save t's state as a checkpoint of the run folder and wait for it; see saving.h for the other
+ * way.  Collective; agreed. */
 MUST_USE status_t trainer_save(struct trainer *t);

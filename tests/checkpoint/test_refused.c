@@ -226,7 +226,7 @@ static void set_u64(const char *name, uint64_t value, const char *words)
 
 TEST(attributes_that_are_newer_impossible_missing_or_ill_typed_are_refused)
 {
-    set_u64("version", 2, "model.h5: is of format version 2, this program reads 1");
+    set_u64("version", 9, "model.h5: is of format version 9, this program reads 2");
     set_u64("version", 0, "format version 0");
     set_u64("step", UINT64_MAX, "attribute step is 18446744073709551615");
     set_u64("generation", 9, "shard-00000.9.h5: is missing");

@@ -1,5 +1,5 @@
 /* @timeout 240
- * @wrap model_forward model_backward dp_finish comm_start_messages optim_adamw checkpoint_save
+ * @wrap model_forward model_backward dp_finish comm_start_messages optim_adamw checkpoint_saver_begin
  * A rank that is killed in the middle of a step, in whatever phase, ends the whole job at once: what
  * is printed names the rank and host that died, and where in which step another one waited; nothing
  * is left running.
@@ -79,24 +79,15 @@ void __wrap_optim_adamw(struct nn *nn, const struct optim_options *o,
     __real_optim_adamw(nn, o, p, r, t, lr, grad_scale);
 }
 
-status_t __real_checkpoint_save(const char *run_dir, struct comm *world,
-                                const struct param_table *whole,
-                                const struct param_table *local,
-                                const struct checkpoint_range *ranges, int n_ranges,
-                                const struct checkpoint_meta *meta);
-status_t __wrap_checkpoint_save(const char *run_dir, struct comm *world,
-                                const struct param_table *whole,
-                                const struct param_table *local,
-                                const struct checkpoint_range *ranges, int n_ranges,
-                                const struct checkpoint_meta *meta);
-status_t __wrap_checkpoint_save(const char *run_dir, struct comm *world,
-                                const struct param_table *whole,
-                                const struct param_table *local,
-                                const struct checkpoint_range *ranges, int n_ranges,
-                                const struct checkpoint_meta *meta)
+void __real_checkpoint_saver_begin(struct checkpoint_saver *s,
+                                   const struct checkpoint_meta *meta);
+void __wrap_checkpoint_saver_begin(struct checkpoint_saver *s,
+                                   const struct checkpoint_meta *meta);
+void __wrap_checkpoint_saver_begin(struct checkpoint_saver *s,
+                                   const struct checkpoint_meta *meta)
 {
     maybe_die("save");
-    return __real_checkpoint_save(run_dir, world, whole, local, ranges, n_ranges, meta);
+    __real_checkpoint_saver_begin(s, meta);
 }
 
 static void train(const char *folder)

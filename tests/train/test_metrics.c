@@ -63,7 +63,7 @@ static struct metrics_record record_of(int64_t step)
 static void write_steps(const char *run, int64_t resumed, int64_t first, int64_t last)
 {
     struct metrics *m = NULL;
-    ASSERT_OK(metrics_open(&m, run, 100, resumed, false));
+    ASSERT_OK(metrics_open(&m, run, 100, resumed, 0, false));
     for (int64_t step = first; step <= last; step += 10) {
         const struct metrics_record r = record_of(step);
         metrics_train(m, &r);
@@ -143,7 +143,7 @@ TEST(a_run_from_the_start_begins_the_file_anew)
     char *run = run_folder("anew");
     write_steps(run, 0, 10, 50);
     struct metrics *m = NULL;
-    ASSERT_OK(metrics_open(&m, run, 100, 0, false));
+    ASSERT_OK(metrics_open(&m, run, 100, 0, 0, false));
     ASSERT_OK(metrics_close(&m));
     assert_string_equal(read_text(metrics_path(run)), "");
 }
@@ -168,7 +168,7 @@ TEST(a_torn_newline_alone_costs_no_record)
     assert_int_equal(stat(path, &info), 0);
     assert_int_equal(truncate(path, info.st_size - 1), 0);
     struct metrics *m = NULL;
-    ASSERT_OK(metrics_open(&m, run, 100, 60, false));
+    ASSERT_OK(metrics_open(&m, run, 100, 60, 0, false));
     ASSERT_OK(metrics_close(&m));
     assert_string_equal(read_text(path), before);
 }
@@ -179,7 +179,7 @@ TEST(a_file_without_excess_is_not_touched)
     write_steps(run, 0, 10, 60);
     struct stat before, after;
     assert_int_equal(stat(metrics_path(run), &before), 0);
-    ASSERT_OK(metrics_truncate(metrics_path(run), 60));
+    ASSERT_OK(metrics_truncate(metrics_path(run), 60, 0));
     assert_int_equal(stat(metrics_path(run), &after), 0);
     assert_int_equal(before.st_ino, after.st_ino);
 }
@@ -210,7 +210,8 @@ TEST(a_folder_that_is_missing_is_refused_by_name)
     char *run = run_folder("gone");
     assert_int_equal(rmdir(run), 0);
     struct metrics *m = NULL;
-    ASSERT_REFUSED(metrics_open(&m, run, 10, 0, false), STATUS_IO, "gone/metrics.jsonl");
+    ASSERT_REFUSED(metrics_open(&m, run, 10, 0, 0, false), STATUS_IO,
+                   "gone/metrics.jsonl");
     assert_null(m);
     struct metrics_series s;
     ASSERT_REFUSED(metrics_read(&s, run), STATUS_IO, "gone/metrics.jsonl");
@@ -226,7 +227,7 @@ TEST(a_record_that_does_not_fit_leaves_no_torn_line)
     const struct metrics_record r = record_of(10);
     const size_t n = metrics_train_line(line, &r);
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
-    ASSERT_OK(metrics_open(&m, run, 10, 0, false));
+    ASSERT_OK(metrics_open(&m, run, 10, 0, 0, false));
     const struct rlimit full = {.rlim_cur = n + 100, .rlim_max = before.rlim_max};
     assert_true(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &full), 0);

@@ -222,7 +222,7 @@ TEST(metrics_go_to_tensorboard_under_their_tags)
     char *run = run_folder("tags");
     struct metrics *m = NULL;
     struct event e[8];
-    ASSERT_OK(metrics_open(&m, run, 10, 0, true));
+    ASSERT_OK(metrics_open(&m, run, 10, 0, 0, true));
     const struct metrics_record r = {
         .step = 5, .loss = 2.5, .grad_norm = 0.5, .lr = 0.125, .tokens_per_second = 1024};
     metrics_train(m, &r);
@@ -248,7 +248,7 @@ TEST(no_event_file_is_made_when_none_is_wanted)
     char *run = run_folder("none");
     char folder[PATH_MAX];
     struct metrics *m = NULL;
-    ASSERT_OK(metrics_open(&m, run, 10, 0, false));
+    ASSERT_OK(metrics_open(&m, run, 10, 0, 0, false));
     ASSERT_OK(metrics_close(&m));
     file_join(folder, sizeof folder, run, "tensorboard");
     assert_false(file_exists(folder));

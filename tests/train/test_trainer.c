@@ -67,8 +67,7 @@ static uint64_t state_hash(struct trainer *t)
     mirror_begin_copy_out(&t->mirror);
     mirror_wait(&t->mirror);
     for (int64_t i = 0; i < zero_n_owned(t->zero); i++) {
-        const struct zero_range owned = zero_owned(t->zero, i);
-        const struct checkpoint_range r = mirror_range(&t->mirror, &owned);
+        const struct checkpoint_range r = mirror_owned(&t->mirror, i);
         const size_t bytes = (size_t)r.count * sizeof(float);
         hash_stream_update(h, r.master, bytes);
         hash_stream_update(h, r.exp_avg, bytes);

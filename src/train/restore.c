@@ -1,107 +1,14 @@
-/* A trainer's state to and from checkpoints. */
-#include <hdf5.h>
-#include <jansson.h>
+/* A trainer's state out of checkpoints. */
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
-#include <unistd.h>
 
 #include "core/file.h"
 #include "core/log.h"
+#include "train/space.h"
 #include "train/trainer.h"
-
-/* ---- save ---------------------------------------------------------------------------------- */
-
-/* JSON of libraries and host: what a later reader needs to know to reproduce a number. */
-static char *describe_versions(const struct trainer *t)
-{
-    char host[256] = "?", hdf5[32];
-    unsigned major = 0, minor = 0, release = 0;
-    gethostname(host, sizeof host - 1);
-    H5get_libversion(&major, &minor, &release);
-    snprintf(hdf5, sizeof hdf5, "%u.%u.%u", major, minor, release);
-    json_t *o =
-        json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i}", "yoke", YOKE_VERSION, "compiler",
-                  YOKE_COMPILER, "hdf5", hdf5, "isa", nn_isa(t->nn), "host", host,
-                  "ranks", comm_size(t->world), "threads", t->n_threads);
-    char *text = o ? json_dumps(o, JSON_SORT_KEYS) : NULL;
-    json_decref(o);
-    return text;
-}
-
-static json_t *describe_files(const struct sampler *s, int n)
-{
-    json_t *list = json_array();
-    for (int i = 0; i < n; i++) {
-        const struct token_file *f = sampler_file(s, i);
-        const struct token_file_info *info = token_file_info(f);
-        json_array_append_new(list,
-                              json_pack("{s:s, s:I, s:s}", "path", token_file_path(f),
-                                        "tokens", (json_int_t)info->n_tokens,
-                                        "tokenizer_sha256", info->tokenizer_sha256));
-    }
-    return list;
-}
-
-static char *describe_data(const struct trainer *t)
-{
-    json_t *o = json_object();
-    json_object_set_new(o, "train", describe_files(t->train_data, t->config->train.n));
-    if (t->validation_data)
-        json_object_set_new(o, "validation",
-                            describe_files(t->validation_data, t->config->validation.n));
-    char *text = o ? json_dumps(o, JSON_SORT_KEYS) : NULL;
-    json_decref(o);
-    return text;
-}
-
-static status_t make_meta(const struct trainer *t, struct checkpoint_meta *m)
-{
-    *m = (struct checkpoint_meta){.step = t->progress.step,
-                                  .next_sample = t->progress.next_sample,
-                                  .tokens = t->progress.tokens,
-                                  .skipped_steps = t->progress.skipped,
-                                  .log_loss_sum = t->progress.log_loss_sum,
-                                  .log_targets = t->progress.log_targets,
-                                  .loss_scale =
-                                      t->dtype == DTYPE_F16 ? t->progress.scale.scale : 0,
-                                  .loss_scale_steps = t->progress.scale.steps,
-                                  .seed = (uint64_t)t->config->seed,
-                                  .versions = describe_versions(t),
-                                  .data = describe_data(t)};
-    TRY(config_dump(t->config, &m->config));
-    if (m->versions && m->data) return STATUS_OK;
-    return status_set(STATUS_NOMEM, "no memory to describe the checkpoint");
-}
-
-status_t trainer_save(struct trainer *t)
-{
-    struct checkpoint_meta meta = {0};
-    const int64_t n = zero_n_owned(t->zero);
-    struct checkpoint_range *ranges = malloc((size_t)(n + 1) * sizeof *ranges);
-    mirror_begin_copy_out(&t->mirror);
-    status_t st = ranges ? make_meta(t, &meta)
-                         : status_set(STATUS_NOMEM, "no memory for the list of ranges");
-    mirror_wait(&t->mirror);
-    st = comm_agree(t->world, st);
-    if (st == STATUS_OK) {
-        for (int64_t i = 0; i < n; i++) {
-            const struct zero_range r = zero_owned(t->zero, i);
-            ranges[i] = mirror_range(&t->mirror, &r);
-        }
-        st = checkpoint_save(t->config->run_dir, t->world, &t->whole, &t->params, ranges,
-                             (int)n, &meta);
-    }
-    if (st == STATUS_OK)
-        log_info("saved %s/step-%08jd", t->config->run_dir, (intmax_t)t->progress.step);
-    checkpoint_meta_release(&meta);
-    free(ranges);
-    return st;
-}
-
-/* ---- restore ------------------------------------------------------------------------------- */
 
 /* Say which lines of the resolved configuration are not as they were; both dumps list every key
  * in the same order. */
@@ -158,10 +65,7 @@ static status_t list_ranges(const struct trainer *t, struct checkpoint_range **r
     const int64_t n = zero_n_ranges(t->zero);
     *ranges = malloc((size_t)(n + 1) * sizeof **ranges);
     if (!*ranges) return status_set(STATUS_NOMEM, "no memory for the list of ranges");
-    for (int64_t i = 0; i < n; i++) {
-        const struct zero_range r = zero_range(t->zero, i);
-        (*ranges)[i] = mirror_range(&t->mirror, &r);
-    }
+    for (int64_t i = 0; i < n; i++) (*ranges)[i] = mirror_range(&t->mirror, i);
     return STATUS_OK;
 }
 
@@ -209,7 +113,8 @@ static void spread_state(struct trainer *t)
 
 status_t trainer_start_fresh(struct trainer *t)
 {
-    t->progress = (struct progress){.scale = loss_scale_begin(t->dtype, 0, 0)};
+    t->progress = (struct progress){.scale = loss_scale_begin(t->dtype, 0, 0),
+                                    .validation_loss = (double)NAN};
     TRY(comm_agree(t->world, init_state(t)));
     spread_state(t);
     return STATUS_OK;
@@ -237,37 +142,16 @@ static status_t load(struct trainer *t, const char *path, bool *damaged)
             .skipped = m->skipped_steps,
             .log_loss_sum = m->log_loss_sum,
             .log_targets = m->log_targets,
-            .scale = loss_scale_begin(t->dtype, m->loss_scale, m->loss_scale_steps)};
+            .scale = loss_scale_begin(t->dtype, m->loss_scale, m->loss_scale_steps),
+            .spike = {m->spike_count, m->spike_mean, m->spike_variance},
+            .rollbacks = m->rollbacks,
+            .validation_loss = m->validation_loss,
+            .metrics_bytes = m->metrics_bytes};
         log_changes(m->config, now);
     }
     free(now);
     checkpoint_close(&ckpt);
     return st;
-}
-
-/* A checkpoint is 12 bytes an element; there must be room for one before any work. */
-static status_t check_space(const struct trainer *t)
-{
-    struct statvfs fs;
-    const double need = 12.0 * 1.01 * (double)t->whole.n_real + 1e6;
-    char folder[PATH_MAX];
-    snprintf(folder, sizeof folder, "%s", t->config->run_dir);
-    while (!file_exists(
-        folder)) { /* it may not be made yet: ask its first parent there is */
-        char *slash = strrchr(folder, '/');
-        if (!slash)
-            snprintf(folder, sizeof folder, ".");
-        else
-            slash[slash == folder ? 1 : 0] = '\0';
-    }
-    if (statvfs(folder, &fs) != 0) return STATUS_OK; /* not every file system tells */
-    const double room = (double)fs.f_bavail * (double)fs.f_frsize;
-    log_info("checkpoint: %.1f MB each, %.1f GB free in %s", need * 1e-6, room * 1e-9,
-             folder);
-    if (need <= room) return STATUS_OK;
-    return status_set(STATUS_IO,
-                      "train.run_dir: a checkpoint takes %.2f GB, %s has %.2f GB free",
-                      need * 1e-9, folder, room * 1e-9);
 }
 
 /* Agree on one and load it; path[0] == 0: there is none. */
@@ -288,7 +172,7 @@ status_t trainer_restore(struct trainer *t)
     int64_t before = INT64_MAX, refused = 0;
     bool damaged;
     const bool root = comm_rank(t->world) == 0;
-    TRY(comm_agree(t->world, root ? check_space(t) : STATUS_OK));
+    TRY(space_check(t));
     status_t st = restore_from(t, &before, path, &damaged);
     for (; damaged && resume_auto(t->config); refused++) {
         if (root) log_warn("refused: %s", status_message());
@@ -305,4 +189,48 @@ status_t trainer_restore(struct trainer *t)
                           "%s: no checkpoint in it can be read, see the warnings",
                           t->config->run_dir);
     return trainer_start_fresh(t);
+}
+
+/* As choose, for a rollback. */
+static status_t choose_before(const struct config *c, int64_t *before,
+                              char path[PATH_MAX])
+{
+    const int64_t bound = *before;
+    TRY(checkpoint_find_before(c->run_dir, bound, path, before));
+    if (path[0]) return STATUS_OK;
+    return status_set(STATUS_DIVERGED,
+                      "%s holds no checkpoint of a step before %jd to return to",
+                      c->run_dir, (intmax_t)bound);
+}
+
+status_t trainer_roll_back(struct trainer *t, int64_t step)
+{
+    char path[PATH_MAX] = "";
+    const bool root = comm_rank(t->world) == 0;
+    const struct progress now = t->progress;
+    int64_t before = step + 1;
+    bool damaged = true;
+    status_t st = STATUS_OK;
+    TRY(saving_finish(t, false));
+    train_settle(t);
+    while (damaged) {
+        memset(path, 0, sizeof path);
+        st = root ? choose_before(t->config, &before, path) : STATUS_OK;
+        TRY(comm_agree(t->world, st));
+        comm_broadcast(t->world, path, PATH_MAX, 0);
+        st = load(t, path, &damaged);
+        if (damaged && root) log_warn("refused: %s", status_message());
+    }
+    TRY(st);
+    spread_state(t);
+    t->progress.next_sample = now.next_sample;
+    t->progress.rollbacks = now.rollbacks + 1;
+    loader_destroy(&t->loader);
+    return comm_agree(t->world, trainer_start_loader(t));
+}
+
+status_t trainer_save(struct trainer *t)
+{
+    TRY(saving_begin(t));
+    return saving_finish(t, true);
 }
