@@ -228,9 +228,3 @@ status_t trainer_roll_back(struct trainer *t, int64_t step)
     loader_destroy(&t->loader);
     return comm_agree(t->world, trainer_start_loader(t));
 }
-
-status_t trainer_save(struct trainer *t)
-{
-    TRY(saving_begin(t));
-    return saving_finish(t, true);
-}

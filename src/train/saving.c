@@ -236,7 +236,7 @@ status_t saving_finish(struct trainer *t, bool must)
     return conclude(t, st, &saved, must);
 }
 
-status_t saving_begin(struct trainer *t)
+static status_t begin(struct trainer *t)
 {
     struct saving *s = &t->saving;
     if (under_way(s)) {
@@ -254,6 +254,17 @@ status_t saving_begin(struct trainer *t)
     s->copying = true;
     if (mirror_copied(&t->mirror) && device_is_host(t->device)) hand_over(s);
     s->stall_seconds = clock_seconds() - start;
-    if (t->config->checkpoint_async) return STATUS_OK;
-    return saving_finish(t, false);
+    return STATUS_OK;
+}
+
+status_t saving_begin(struct trainer *t)
+{
+    TRY(begin(t));
+    return t->config->checkpoint_async ? STATUS_OK : saving_finish(t, false);
+}
+
+status_t saving_now(struct trainer *t)
+{
+    TRY(begin(t));
+    return saving_finish(t, true);
 }

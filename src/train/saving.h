@@ -29,12 +29,14 @@ struct saving {
 MUST_USE status_t saving_init(struct trainer *t);
 void saving_release(struct trainer *t);
 
-/* Save the state as it is now, in the background.  One that is under way is waited for, and that is
- * said.  Collective; agreed: STATUS_OK also where that one failed and may. */
+/* Save the state as it is now, in the background (checkpoint.async).  One that is under way is waited
+ * for, and that is said.  Collective; agreed: STATUS_OK also where a save failed and may. */
 MUST_USE status_t saving_begin(struct trainer *t);
+/* Save it and wait: a failure is one of this call.  Collective; agreed. */
+MUST_USE status_t saving_now(struct trainer *t);
 /* Would this rank hold up the next phase? */
 bool saving_working(const struct trainer *t);
-/* Between two steps: `working` is whether any rank is.  Collective; agreed, as above. */
+/* Between two steps: `working` is whether any rank is.  Collective; agreed, as saving_begin. */
 MUST_USE status_t saving_poll(struct trainer *t, bool working);
 /* Wait until what is under way is done.  `must`: a failure is one of this call.  Collective; agreed. */
 MUST_USE status_t saving_finish(struct trainer *t, bool must);

@@ -143,7 +143,7 @@ static status_t roll_back(struct trainer *t, struct metrics *m, int64_t bad)
             (intmax_t)r.last_sample, (intmax_t)t->progress.rollbacks,
             (intmax_t)c->max_rollbacks);
     TRY(comm_agree(t->world, m ? metrics_roll_back(m, &r) : STATUS_OK));
-    TRY(trainer_save(t));
+    TRY(saving_now(t));
     if (log_rank() == 0) checkpoint_remove_after(c->run_dir, r.step);
     return STATUS_OK;
 }
@@ -173,7 +173,7 @@ static status_t after_step(struct trainer *t, struct metrics *m, struct interval
         *i = interval_begin(t);
     }
     if (due(c->eval_interval, step) || last) TRY(validate(t, m));
-    if (last || s->stop_requested) return trainer_save(t);
+    if (last || s->stop_requested) return saving_now(t);
     return due(c->checkpoint_interval, step) ? saving_begin(t) : STATUS_OK;
 }
 

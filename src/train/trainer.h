@@ -124,7 +124,3 @@ MUST_USE status_t trainer_restore(struct trainer *t);
 /* Return to the newest good checkpoint of a step up to `step`; the data goes on where it is.
  * The loader starts again.  STATUS_DIVERGED if there is none.  Collective; agreed. */
 MUST_USE status_t trainer_roll_back(struct trainer *t, int64_t step);
-
-/* Save t's state as a checkpoint of the run folder and wait for it; see saving.h for the other
- * way.  Collective; agreed. */
-MUST_USE status_t trainer_save(struct trainer *t);

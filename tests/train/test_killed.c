@@ -106,7 +106,7 @@ static void train(const char *folder)
     for (int i = 0; i < STEPS; i++) {
         train_step(&t, &s);
         train_settle(&t);
-        ASSERT_OK(trainer_save(&t));
+        ASSERT_OK(saving_now(&t));
     }
     trainer_release(&t);
     config_release(&c);

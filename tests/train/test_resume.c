@@ -5,6 +5,8 @@
 #include <dirent.h>
 #include <time.h>
 
+#include "checkpoint/checkpoint.h"
+
 static const char often[] = "--set checkpoint.interval=4 --set log.interval=3";
 
 /* Start in the background, in a process group of its own. */
@@ -143,4 +145,67 @@ TEST(a_folder_with_checkpoints_is_not_overwritten)
     assert_int_equal(run_train(folder, "kept", 1, "--set model.hidden=24"),
                      status_exit_code(STATUS_CHECKPOINT));
     assert_true(has_step(folder, "kept", 6));
+}
+
+TEST(a_run_leaves_before_its_time_ends)
+{
+    const char *folder = test_folder();
+    run_prepare(folder);
+    assert_int_equal(run_train(folder, "timed", 2,
+                               "--set train.steps=1000000 --set train.time_limit=62 "
+                               "--set train.time_margin=60"),
+                     status_exit_code(STATUS_REQUEUE));
+    char run[PATH_MAX], latest[PATH_MAX];
+    snprintf(run, sizeof run, "%s/timed", folder);
+    ASSERT_OK(checkpoint_find_latest(run, latest));
+    assert_true(latest[0] != '\0');
+}
+
+TEST(only_the_checkpoints_that_are_wanted_stay)
+{
+    const char *folder = test_folder();
+    run_prepare(folder);
+    run_must(folder, "few", 2,
+             "--set train.steps=20 --set checkpoint.interval=2 --set "
+             "checkpoint.keep_last=1 --set checkpoint.keep_every=8");
+    for (int step = 2; step <= 20; step += 2)
+        assert_int_equal(has_step(folder, "few", step), step % 8 == 0 || step == 20);
+}
+
+/* A file in the place of a step's folder: that save fails. */
+static void block(const char *folder, const char *name, int step)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/%s/step-%08d", folder, name, step);
+    ASSERT_OK(file_make_parent(path));
+    ASSERT_OK(file_replace(path, "", 0));
+}
+
+TEST(a_save_that_fails_costs_that_save_alone)
+{
+    const char *folder = test_folder();
+    for (int async = 0; async < 2; async++) {
+        char options[256], name[32];
+        run_prepare(folder);
+        snprintf(name, sizeof name, "blocked-%d", async);
+        snprintf(options, sizeof options,
+                 "--set train.steps=20 --set checkpoint.interval=4 --set "
+                 "checkpoint.async=%s --set checkpoint.max_failures=2",
+                 async ? "true" : "false");
+        block(folder, name, 8);
+        block(folder, name, 16); /* not in a row: 12 is saved */
+        run_must(folder, name, 2, options);
+        for (int step = 4; step <= 20; step += 4)
+            assert_int_equal(has_step(folder, name, step), step != 8 && step != 16);
+        snprintf(name, sizeof name, "row-%d", async);
+        block(folder, name, 8);
+        block(folder, name, 12);
+        assert_int_equal(run_train(folder, name, 2, options),
+                         status_exit_code(STATUS_IO));
+        assert_true(has_step(folder, name, 4));
+        snprintf(name, sizeof name, "last-%d", async);
+        block(folder, name, 20);
+        assert_int_equal(run_train(folder, name, 2, options),
+                         status_exit_code(STATUS_IO));
+    }
 }
