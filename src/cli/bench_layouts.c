@@ -106,6 +106,7 @@ static status_t run(struct comm *world, const struct bench_options *o, const cha
              model, folder, TOKENS, folder, BATCH, (intmax_t)o->threads, layout);
     TRY(config_parse(&c, "bench layouts", text, strlen(text), o->overrides,
                      o->n_overrides));
+    c.checkpoint_async = false; /* nothing is saved */
     status_t st = trainer_init(&t, world, &c);
     if (st == STATUS_OK) st = trainer_start_fresh(&t);
     if (st == STATUS_OK) st = comm_agree(world, trainer_start_loader(&t));

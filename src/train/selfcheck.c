@@ -157,6 +157,7 @@ status_t selfcheck_layout(struct selfcheck_trace *trace, struct comm *world,
     struct owned o = {0};
     *trace = (struct selfcheck_trace){0};
     config.precision = CONFIG_PRECISION_FP32;
+    config.checkpoint_async = false; /* nothing goes on meanwhile */
     status_t st = trainer_init(&t, world, &config);
     if (st == STATUS_OK) st = trainer_start_fresh(&t);
     if (st == STATUS_OK) st = comm_agree(world, trainer_start_loader(&t));
