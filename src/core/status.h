@@ -24,8 +24,7 @@
     X(STATUS_DIVERGED, 11, "training diverged")                                          \
     X(STATUS_MISMATCH, 12, "this layout gives another result than one rank")             \
     X(STATUS_INTERNAL, 70, "a defect in yoke")                                           \
-    X(STATUS_REQUEUE, 85,                                                                \
-      "stopped by a signal or the time limit after saving; start again to continue")
+    X(STATUS_REQUEUE, 85, "saved and stopped before the end; start again to continue")
 
 #define STATUS_ENUM(name, code, text) name,
 typedef enum { STATUS_TABLE(STATUS_ENUM) STATUS_COUNT } status_t;
