@@ -60,8 +60,8 @@ static double quota_room(const char *folder)
     char device[PATH_MAX];
     struct dqblk quota;
     mounted_device(device, folder);
-    if (!device[0] ||
-        quotactl(QCMD(Q_GETQUOTA, USRQUOTA), device, (int)getuid(), (char *)&quota) != 0)
+    if (!device[0] || quotactl((int)QCMD((unsigned)Q_GETQUOTA, USRQUOTA), device,
+                               (int)getuid(), (char *)&quota) != 0)
         return 1e300;
     if (quota.dqb_bhardlimit == 0) return 1e300;
     const double limit = (double)quota.dqb_bhardlimit * 1024; /* in blocks of 1 KiB */
