@@ -20,6 +20,9 @@ static const struct {
     {"config", cmd_config, "print a configuration with every default, or the reference"},
     {"inspect", cmd_inspect,
      "describe a run, checkpoint, token file, tokenizer or config"},
+    {"verify", cmd_verify, "check every byte of checkpoints or token files"},
+    {"diff", cmd_diff, "compare two checkpoints, tensor by tensor and key by key"},
+    {"checkpoint", cmd_checkpoint, "pack, unpack or average checkpoints"},
     {"bench", cmd_bench, "measure training steps, or each operation, on this machine"},
     {"doctor", cmd_doctor, "look at the machines, GPUs and the network between ranks"},
 };

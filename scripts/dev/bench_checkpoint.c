@@ -130,7 +130,7 @@ int main(int argc, char **argv)
         comm_barrier(world);
         if (rank == 0) report("checkpoint_read, warm", bytes, start);
         start = begin();
-        if (rank == 0) must(checkpoint_verify(c));
+        if (rank == 0) must(checkpoint_verify(c, 0, 1));
         if (rank == 0) report("checkpoint_verify, warm", bytes, start);
         if (rank == 0)
             printf("bytes on disk are %.6f of 12 a parameter\n",

@@ -12,14 +12,6 @@
 #include "core/h5.h"
 #include "core/log.h"
 
-void checkpoint_meta_release(struct checkpoint_meta *m)
-{
-    free(m->config);
-    free(m->versions);
-    free(m->data);
-    *m = (struct checkpoint_meta){0};
-}
-
 static status_t size_of(const char *path, int64_t *bytes)
 {
     struct stat info;
@@ -105,15 +97,9 @@ int checkpoint_n_params(const struct checkpoint *c)
     return (int)c->index.n_params;
 }
 
-void checkpoint_param(const struct checkpoint *c, int i, const char **name, int *n_dims,
-                      int64_t shape[2])
+const struct checkpoint_param *checkpoint_params(const struct checkpoint *c)
 {
-    CHECK(i >= 0 && i < c->index.n_params);
-    const struct ckpt_param *p = &c->index.params[i];
-    *name = p->name;
-    *n_dims = p->n_dims;
-    shape[0] = p->shape[0];
-    shape[1] = p->shape[1];
+    return c->index.params;
 }
 
 int checkpoint_n_shards(const struct checkpoint *c)
@@ -124,44 +110,4 @@ int checkpoint_n_shards(const struct checkpoint *c)
 int64_t checkpoint_bytes(const struct checkpoint *c)
 {
     return c->bytes;
-}
-
-static status_t match_shape(const struct checkpoint *c, const struct ckpt_param *p,
-                            const struct param_table *params)
-{
-    const int i = param_find(params, p->name);
-    if (i < 0)
-        return status_set(STATUS_CHECKPOINT,
-                          "%s: holds parameter %s, which the model does not have",
-                          c->path, p->name);
-    const struct param *q = &params->params[i];
-    if (q->n_dims == p->n_dims && q->shape[0] == p->shape[0] &&
-        q->shape[1] == p->shape[1])
-        return STATUS_OK;
-    return status_set(STATUS_CHECKPOINT,
-                      "%s: parameter %s is [%" PRId64 ", %" PRId64 "] here and [%" PRId64
-                      ", %" PRId64 "] in the model",
-                      c->path, p->name, p->shape[0], p->shape[1], q->shape[0],
-                      q->shape[1]);
-}
-
-static bool holds(const struct ckpt_index *x, const char *name)
-{
-    for (int64_t i = 0; i < x->n_params; i++)
-        if (strcmp(x->params[i].name, name) == 0) return true;
-    return false;
-}
-
-status_t checkpoint_match(const struct checkpoint *c, const struct param_table *params)
-{
-    for (int64_t i = 0; i < c->index.n_params; i++)
-        TRY(match_shape(c, &c->index.params[i], params));
-    for (int i = 0; i < params->n_params; i++)
-        if (!holds(&c->index, params->params[i].name))
-            return status_set(STATUS_CHECKPOINT, "%s: lacks parameter %s of the model",
-                              c->path, params->params[i].name);
-    /* all are known and none is missing, so what is left over is there twice */
-    if (c->index.n_params != params->n_params)
-        return status_set(STATUS_CHECKPOINT, "%s: holds a parameter twice", c->path);
-    return STATUS_OK;
 }

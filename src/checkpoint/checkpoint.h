@@ -66,6 +66,21 @@ struct checkpoint_meta {
 };
 void checkpoint_meta_release(struct checkpoint_meta *m);
 
+enum checkpoint_kind {
+    CHECKPOINT_MASTER,
+    CHECKPOINT_EXP_AVG,
+    CHECKPOINT_EXP_AVG_SQ,
+    CHECKPOINT_KINDS
+};
+extern const char *const checkpoint_kind_name[CHECKPOINT_KINDS]; /* "master", ... */
+
+/* A parameter as a checkpoint names it. */
+struct checkpoint_param {
+    char name[96];
+    int n_dims;       /* 1 or 2 */
+    int64_t shape[2]; /* shape[1] == 1 if n_dims == 1 */
+};
+
 /* ---- saving ------------------------------------------------------------------------------- */
 
 /* Which checkpoints of a run folder stay when a newer one is there: the newest `last`, those of steps
@@ -147,10 +162,8 @@ void checkpoint_close(struct checkpoint **c); /* NULL-safe; nulls */
 const struct checkpoint_meta *checkpoint_meta(const struct checkpoint *c);
 const char *checkpoint_path(const struct checkpoint *c);
 
-/* Parameters as the checkpoint names them, for inspect. */
 int checkpoint_n_params(const struct checkpoint *c);
-void checkpoint_param(const struct checkpoint *c, int i, const char **name, int *n_dims,
-                      int64_t shape[2]);
+const struct checkpoint_param *checkpoint_params(const struct checkpoint *c);
 int checkpoint_n_shards(const struct checkpoint *c);
 int64_t checkpoint_bytes(const struct checkpoint *c); /* on disk */
 
@@ -167,8 +180,9 @@ MUST_USE status_t checkpoint_read(const struct checkpoint *c,
                                   const struct param_table *local,
                                   const struct checkpoint_range *ranges, int n_ranges);
 
-/* Check every byte of every file.  Local. */
-MUST_USE status_t checkpoint_verify(const struct checkpoint *c);
+/* Check every byte of model.h5 and of shards `part`, `part` + `parts`, ..., which several ranks can
+ * share so.  The status is that of the first damaged file; further ones are errors in the log.  Local. */
+MUST_USE status_t checkpoint_verify(const struct checkpoint *c, int part, int parts);
 
 /* The newest checkpoint of a run folder that opens; older ones are tried when a newer one is
  * refused, and each refusal is logged.  *path is "" when there is none at all; the caller's
@@ -179,5 +193,51 @@ MUST_USE status_t checkpoint_find_latest(const char *run_dir, char *path);
 MUST_USE status_t checkpoint_find_before(const char *run_dir, int64_t before, char *path,
                                          int64_t *step);
 
+/* Walk over the finished checkpoints of a run folder, newest first, readable or not (one without model.h5 is
+ * warned of): the newest of a
+ * step before *step, which becomes its step; path[0] is 0 when there is none.  STATUS_IO. */
+MUST_USE status_t checkpoint_next(const char *run_dir, int64_t *step, char *path);
+
 /* Remove the checkpoints of steps behind `step`, finished or not.  Best effort. */
 void checkpoint_remove_after(const char *run_dir, int64_t step);
+
+/* ---- whole tensors, one after the other --------------------------------------------------- */
+
+/* Whatever has the tensors of a model: a checkpoint, a packed file, a mean.  `read` fills x with all
+ * of one parameter's elements and checks them against their hash. */
+struct checkpoint_source {
+    const char *name; /* for messages */
+    const struct checkpoint_meta *meta;
+    const struct checkpoint_param *params;
+    int n_params;
+    status_t (*read)(struct checkpoint_source *s, int param, enum checkpoint_kind kind,
+                     float *x);
+    void (*close)(struct checkpoint_source *s);
+    void *state; /* of whoever opened it */
+};
+
+/* Open what `path` names: a checkpoint folder, a run folder (its newest checkpoint), or a packed
+ * file.  STATUS_CHECKPOINT, STATUS_IO, STATUS_NOMEM.  Local. */
+MUST_USE status_t checkpoint_source_open(struct checkpoint_source *s, const char *path);
+void checkpoint_source_close(struct checkpoint_source *s); /* accepts a zeroed one */
+
+/* Index of a parameter of `s`; -1 if it has none of that name. */
+int checkpoint_source_find(const struct checkpoint_source *s, const char *name);
+int64_t checkpoint_param_elements(const struct checkpoint_param *p);
+
+/* The means of the tensors of n open sources, of the weights and both moments, each computed in
+ * fp64 in the order given.  The sources stay the caller's, and open; the meta is the last one's.
+ * STATUS_CHECKPOINT if they are not of one model. */
+MUST_USE status_t checkpoint_average_open(struct checkpoint_source *s,
+                                          struct checkpoint_source *sources, int n);
+
+/* Write `s` as RUN/step-XXXXXXXX, which must not hold a checkpoint: whole tensors, in shards of up to
+ * 384 MB or one tensor.  Committed as any save is.  Local. */
+MUST_USE status_t checkpoint_build(const char *run_dir, struct checkpoint_source *s);
+
+/* Write `s` as one sealed HDF5 file without virtual datasets (docs/checkpoint.md).  Replaces nothing:
+ * STATUS_IO if `path` exists.  Local. */
+MUST_USE status_t checkpoint_pack(const char *path, struct checkpoint_source *s);
+bool checkpoint_is_packed(const char *path);
+/* Check every byte of it.  Local. */
+MUST_USE status_t checkpoint_verify_packed(const char *path);

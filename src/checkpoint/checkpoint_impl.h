@@ -3,18 +3,19 @@
 
 #include <limits.h>
 
+#include <hdf5.h>
+
 #include "checkpoint/checkpoint.h"
 
 enum {
     CKPT_VERSION = 2,
-    CKPT_KINDS = 3,
-    CKPT_NAME_BYTES = 96,
+    CKPT_KINDS = CHECKPOINT_KINDS,
+    CKPT_NAME_BYTES = sizeof(((struct checkpoint_param *)0)->name),
     CKPT_PIECE_COLUMNS = 7, /* of /index */
     CKPT_SHARD_COLUMNS = 6  /* of /shards */
 };
 
-extern const char *const ckpt_dataset[CKPT_KINDS]; /* in a shard */
-extern const char *const ckpt_group[CKPT_KINDS];   /* in model.h5 */
+extern const char *const ckpt_group[CKPT_KINDS]; /* in model.h5 */
 
 /* A rectangle of one parameter, and where in which shard its elements lie, row by row.  Only
  * int64 fields: it travels between ranks as bytes. */
@@ -31,15 +32,9 @@ struct ckpt_shard {
     uint64_t offset[CKPT_KINDS]; /* of the datasets in the file, in bytes; 0 if empty */
 };
 
-struct ckpt_param {
-    char name[CKPT_NAME_BYTES];
-    int n_dims;
-    int64_t shape[2]; /* shape[1] == 1 if n_dims == 1 */
-};
-
 /* All that model.h5 holds about tensors. */
 struct ckpt_index {
-    struct ckpt_param *params;
+    struct checkpoint_param *params;
     struct ckpt_piece *pieces; /* by shard and offset, once checked */
     struct ckpt_shard *shards;
     int64_t n_params, n_pieces, n_shards;
@@ -133,6 +128,58 @@ enum { CKPT_BUFFER = 1 << 16 };
 MUST_USE status_t ckpt_piece_read(const struct checkpoint *c, int fd,
                                   const struct ckpt_piece *p, int kind, float *buffer,
                                   ckpt_sink *sink, void *context);
+
+/* ---- names.c ---------------------------------------------------------------------------- */
+
+struct ckpt_name {
+    const char *name; /* borrowed */
+    int index;
+};
+void ckpt_names_sort(struct ckpt_name *names, int n);
+int ckpt_names_find(const struct ckpt_name *names, int n,
+                    const char *name); /* -1: none */
+
+/* ---- order.c ----------------------------------------------------------------------------- */
+
+/* Pieces by parameter: those of parameter i are piece[first[i]] to piece[first[i + 1] - 1]. */
+struct ckpt_order {
+    int64_t *first, *piece;
+};
+MUST_USE status_t ckpt_order_init(struct ckpt_order *o, const struct ckpt_index *x);
+void ckpt_order_release(struct ckpt_order *o);
+
+/* ---- meta.c: what model.h5 and a packed file have in common ----------------------------- */
+
+/* The attributes of struct checkpoint_meta, and the version. */
+MUST_USE status_t ckpt_meta_write(hid_t file, const struct checkpoint_meta *m);
+MUST_USE status_t ckpt_meta_read(hid_t file, const char *path, struct checkpoint_meta *m);
+
+/* ---- tables.c: datasets that are small --------------------------------------------------- */
+
+/* One-dimensional if cols is 0. */
+MUST_USE status_t ckpt_table_write(hid_t file, const char *path, const char *name,
+                                   hid_t type, int64_t rows, int64_t cols,
+                                   const void *data);
+/* *data, which the caller frees, has *rows rows; refused if they are not of this type and width or
+ * cannot be in the file. */
+MUST_USE status_t ckpt_table_read(hid_t file, const char *path, const char *name,
+                                  hid_t type, int64_t cols, int64_t *rows, void **data);
+
+/* /param_names and /param_shapes.  Reading checks nothing but that there are as many of the one as
+ * of the other; the caller frees *params. */
+MUST_USE status_t ckpt_params_write(hid_t file, const char *path,
+                                    const struct checkpoint_param *params, int64_t n);
+MUST_USE status_t ckpt_params_read(hid_t file, const char *path,
+                                   struct checkpoint_param **params, int64_t *n);
+/* Names and shapes are possible ones; `bad` with a sentence about `path`. */
+MUST_USE status_t ckpt_params_check(const struct checkpoint_param *params, int64_t n,
+                                    const char *path, status_t bad);
+
+/* ---- source.c, packed.c ------------------------------------------------------------------ */
+
+/* A model's tensors out of an open checkpoint, which `s` then owns, also if this fails. */
+MUST_USE status_t ckpt_source_of(struct checkpoint_source *s, struct checkpoint *c);
+MUST_USE status_t ckpt_packed_open(struct checkpoint_source *s, const char *path);
 
 /* ---- model_write.c, model_read.c -------------------------------------------------------- */
 

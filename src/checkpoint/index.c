@@ -11,39 +11,12 @@
 
 #include "core/h5.h"
 
-static const int64_t max_elements = (int64_t)1
-                                    << 56; /* of a parameter: no sum overflows */
-
 void ckpt_index_release(struct ckpt_index *x)
 {
     free(x->params);
     free(x->pieces);
     free(x->shards);
     *x = (struct ckpt_index){0};
-}
-
-static bool name_ok(const char name[CKPT_NAME_BYTES])
-{
-    if (name[0] == '\0' || !memchr(name, '\0', CKPT_NAME_BYTES)) return false;
-    for (const char *p = name; *p; p++)
-        if ((unsigned char)*p <= ' ' || *p == '/' || *p == 127) return false;
-    return true;
-}
-
-static status_t check_params(const struct ckpt_index *x, const char *path, status_t bad)
-{
-    for (int64_t i = 0; i < x->n_params; i++) {
-        const struct ckpt_param *p = &x->params[i];
-        if (!name_ok(p->name))
-            return status_set(bad, "%s: parameter %" PRId64 " has no valid name", path,
-                              i);
-        if (p->n_dims < 1 || p->n_dims > 2 || p->shape[0] < 1 || p->shape[1] < 1 ||
-            (p->n_dims == 1 && p->shape[1] != 1) ||
-            p->shape[0] > max_elements / p->shape[1])
-            return status_set(bad, "%s: parameter %s has an impossible shape", path,
-                              p->name);
-    }
-    return STATUS_OK;
 }
 
 static status_t check_shards(const struct ckpt_index *x, const char *path, status_t bad)
@@ -180,7 +153,7 @@ status_t ckpt_index_check(struct ckpt_index *x, const char *path, status_t bad)
     if (x->n_params > INT_MAX || x->n_shards > INT_MAX)
         return status_set(bad, "%s: has more than %d parameters or shards", path,
                           INT_MAX);
-    TRY(check_params(x, path, bad));
+    TRY(ckpt_params_check(x->params, x->n_params, path, bad));
     TRY(check_shards(x, path, bad));
     TRY(check_pieces(x, path, bad));
     return check_cover(x, path, bad);

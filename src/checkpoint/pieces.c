@@ -4,7 +4,8 @@
 
 #include "core/log.h"
 
-const char *const ckpt_dataset[CKPT_KINDS] = {"master", "exp_avg", "exp_avg_sq"};
+const char *const checkpoint_kind_name[CHECKPOINT_KINDS] = {"master", "exp_avg",
+                                                            "exp_avg_sq"};
 const char *const ckpt_group[CKPT_KINDS] = {"/model", "/optimizer/exp_avg",
                                             "/optimizer/exp_avg_sq"};
 

@@ -204,9 +204,10 @@ status_t checkpoint_read(const struct checkpoint *c, const struct param_table *w
     TRY(checkpoint_match(c, whole));
     struct checkpoint_range *sorted = malloc((size_t)n_ranges * sizeof *sorted + 1);
     const struct param **params = calloc((size_t)c->index.n_params + 1, sizeof *params);
+    struct ckpt_name *names = calloc((size_t)local->n_params + 1, sizeof *names);
     float *buffer = malloc(CKPT_BUFFER * sizeof *buffer);
     status_t st = STATUS_OK;
-    if (!sorted || !params || !buffer) {
+    if (!sorted || !params || !names || !buffer) {
         st = status_set(STATUS_NOMEM, "%s: no memory for reading", c->path);
         goto out;
     }
@@ -216,8 +217,11 @@ status_t checkpoint_read(const struct checkpoint *c, const struct param_table *w
     qsort(sorted, (size_t)n, sizeof *sorted, by_start);
     st = check_ranges(sorted, n, local);
     if (st != STATUS_OK) goto out;
+    for (int i = 0; i < local->n_params; i++)
+        names[i] = (struct ckpt_name){local->params[i].name, i};
+    ckpt_names_sort(names, local->n_params);
     for (int64_t i = 0; i < c->index.n_params; i++) {
-        const int here = param_find(local, c->index.params[i].name);
+        const int here = ckpt_names_find(names, local->n_params, c->index.params[i].name);
         if (here >= 0) params[i] = &local->params[here];
     }
     struct wanted w = {.ranges = sorted, .n_ranges = n, .params = params};
@@ -225,6 +229,7 @@ status_t checkpoint_read(const struct checkpoint *c, const struct param_table *w
     if (st == STATUS_OK) zero_gaps(&w, local);
 out:
     free(buffer);
+    free(names);
     free(params);
     free(sorted);
     return st;

@@ -155,8 +155,8 @@ static status_t copy_params(struct ckpt_index *x, const struct param_table *t)
     x->n_params = t->n_params;
     for (int i = 0; i < t->n_params; i++) {
         const struct param *p = &t->params[i];
-        x->params[i] =
-            (struct ckpt_param){.n_dims = p->n_dims, .shape = {p->shape[0], p->shape[1]}};
+        x->params[i] = (struct checkpoint_param){.n_dims = p->n_dims,
+                                                 .shape = {p->shape[0], p->shape[1]}};
         snprintf(x->params[i].name, CKPT_NAME_BYTES, "%s", p->name);
     }
     return STATUS_OK;

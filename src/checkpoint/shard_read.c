@@ -73,7 +73,7 @@ status_t ckpt_piece_read(const struct checkpoint *c, int fd, const struct ckpt_p
         st = status_set(STATUS_CHECKPOINT,
                         "%s: is damaged: %s of parameter %s, rows %lld to %lld, does not "
                         "match its hash",
-                        path, ckpt_dataset[kind], c->index.params[p->param].name,
+                        path, checkpoint_kind_name[kind], c->index.params[p->param].name,
                         (long long)p->row, (long long)(p->row + p->rows - 1));
     }
     return st;

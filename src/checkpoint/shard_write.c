@@ -65,7 +65,7 @@ static status_t make_file(const char *path, int64_t step, int64_t shard,
     if (st == STATUS_OK) st = h5_write_u64(file, "shard", (uint64_t)shard);
     if (st == STATUS_OK) st = h5_write_u64(file, "data_xxh3", data_xxh3);
     for (int k = 0; k < CKPT_KINDS && st == STATUS_OK; k++)
-        st = make_dataset(file, path, ckpt_dataset[k], elements, &regions[k]);
+        st = make_dataset(file, path, checkpoint_kind_name[k], elements, &regions[k]);
     if (H5Fclose(file) < 0 && st == STATUS_OK)
         st = h5_fail(STATUS_IO, path, "close the file");
     return st;

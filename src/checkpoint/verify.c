@@ -1,10 +1,12 @@
 #include "checkpoint/checkpoint_impl.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "core/file.h"
 #include "core/h5.h"
+#include "core/log.h"
 
 /* What other tools see: the shard as libhdf5 tells it is the shard as the index tells it. */
 static status_t check_structure(const struct checkpoint *c, int64_t shard)
@@ -16,7 +18,7 @@ static status_t check_structure(const struct checkpoint *c, int64_t shard)
     status_t st = STATUS_OK;
     for (int k = 0; k < CKPT_KINDS && st == STATUS_OK; k++) {
         struct h5_region region = {0};
-        const hid_t d = H5Dopen2(file, ckpt_dataset[k], H5P_DEFAULT);
+        const hid_t d = H5Dopen2(file, checkpoint_kind_name[k], H5P_DEFAULT);
         const hid_t type = d < 0 ? H5I_INVALID_HID : H5Dget_type(d);
         const bool ok = d >= 0 && H5Tequal(type, H5T_IEEE_F32LE) > 0 &&
                         h5_dataset_region(d, &region) == STATUS_OK &&
@@ -25,7 +27,7 @@ static status_t check_structure(const struct checkpoint *c, int64_t shard)
         if (!ok)
             st = status_set(STATUS_CHECKPOINT,
                             "%s: dataset /%s is not where model.h5 says", path,
-                            ckpt_dataset[k]);
+                            checkpoint_kind_name[k]);
         if (type >= 0) H5Tclose(type);
         if (d >= 0) H5Dclose(d);
     }
@@ -49,19 +51,45 @@ static status_t check_data(const struct checkpoint *c, int64_t shard, int64_t *n
     return st;
 }
 
-status_t checkpoint_verify(const struct checkpoint *c)
+static status_t check_model(const struct checkpoint *c)
 {
     char path[PATH_MAX];
     file_join(path, sizeof path, c->path, "model.h5");
-    TRY(h5_check_seal(path, "model", STATUS_CHECKPOINT, NULL));
+    return h5_check_seal(path, "model", STATUS_CHECKPOINT, NULL);
+}
+
+/* The first failure of several: the others are errors in the log. */
+struct failure {
+    status_t status;
+    char sentence[2048];
+};
+
+static void note(struct failure *f, status_t st)
+{
+    if (st == STATUS_OK) return;
+    if (f->status != STATUS_OK) {
+        log_error("%s", status_message());
+        return;
+    }
+    f->status = st;
+    snprintf(f->sentence, sizeof f->sentence, "%s", status_message());
+}
+
+status_t checkpoint_verify(const struct checkpoint *c, int part, int parts)
+{
+    const struct ckpt_index *x = &c->index;
     float *buffer = malloc(CKPT_BUFFER * sizeof *buffer);
     if (!buffer) return status_set(STATUS_NOMEM, "%s: no memory for reading", c->path);
-    status_t st = STATUS_OK;
+    struct failure f = {0};
+    if (part == 0) note(&f, check_model(c));
     int64_t next = 0;
-    for (int64_t s = 0; s < c->index.n_shards && st == STATUS_OK; s++) {
-        st = check_data(c, s, &next, buffer);
+    for (int64_t s = 0; s < x->n_shards; s++) {
+        while (next < x->n_pieces && x->pieces[next].shard < s) next++;
+        if (s % parts != part) continue;
+        status_t st = check_data(c, s, &next, buffer);
         if (st == STATUS_OK) st = check_structure(c, s);
+        note(&f, st);
     }
     free(buffer);
-    return st;
+    return f.status == STATUS_OK ? STATUS_OK : status_set(f.status, "%s", f.sentence);
 }

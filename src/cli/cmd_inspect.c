@@ -13,17 +13,18 @@
 #include "data/tokenizer.h"
 
 static const char help[] =
-    "usage: yoke inspect PATH [--verify] [--sample N] [--tokenizer FILE]\n\n"
+    "usage: yoke inspect PATH [--config] [--verify] [--sample N] [--tokenizer FILE]\n\n"
     "Describe a run folder, a checkpoint folder, a token file (.h5), a tokenizer (.json) "
     "or a\n"
     "configuration (.yaml).\n\n"
+    "  --config           print the configuration that a checkpoint was written with\n"
     "  --verify           check every byte of a checkpoint or token file\n"
     "  --sample N         print the first N tokens of a token file, one a line\n"
     "  --tokenizer FILE   with --sample: show the text of each token\n";
 
 struct arguments {
     const char *path, *tokenizer;
-    bool verify;
+    bool verify, config;
     int64_t sample;
 };
 
@@ -40,15 +41,13 @@ static status_t inspect_checkpoint(const char *path, const struct arguments *a)
     const struct checkpoint_meta *m = checkpoint_meta(c);
     int64_t elements = 0;
     for (int i = 0; i < checkpoint_n_params(c); i++) {
-        const char *name;
-        int n_dims;
-        int64_t shape[2];
-        checkpoint_param(c, i, &name, &n_dims, shape);
-        if (n_dims == 2)
-            printf("  %-48s [%jd, %jd]\n", name, (intmax_t)shape[0], (intmax_t)shape[1]);
+        const struct checkpoint_param *p = &checkpoint_params(c)[i];
+        if (p->n_dims == 2)
+            printf("  %-48s [%jd, %jd]\n", p->name, (intmax_t)p->shape[0],
+                   (intmax_t)p->shape[1]);
         else
-            printf("  %-48s [%jd]\n", name, (intmax_t)shape[0]);
-        elements += n_dims == 2 ? shape[0] * shape[1] : shape[0];
+            printf("  %-48s [%jd]\n", p->name, (intmax_t)p->shape[0]);
+        elements += checkpoint_param_elements(p);
     }
     printf("checkpoint     %s\n", checkpoint_path(c));
     printf("parameters     %jd in %d tensors\n", (intmax_t)elements,
@@ -58,11 +57,17 @@ static status_t inspect_checkpoint(const char *path, const struct arguments *a)
     printf("tokens         %jd\n", (intmax_t)m->tokens);
     printf("next sample    %jd\n", (intmax_t)m->next_sample);
     printf("seed           %ju\n", (uintmax_t)m->seed);
+    if (m->validation_loss == m->validation_loss) /* NaN: none */
+        printf("validation     loss %.6f\n", m->validation_loss);
+    printf("rollbacks      %jd\n", (intmax_t)m->rollbacks);
+    printf("metrics        the first %jd bytes of metrics.jsonl\n",
+           (intmax_t)m->metrics_bytes);
     printf("shards         %d, %.1f MB with the index\n", checkpoint_n_shards(c),
            (double)checkpoint_bytes(c) * 1e-6);
     printf("versions       %s\ndata           %s\n", m->versions, m->data);
+    if (a->config) printf("configuration\n%s", m->config);
     status_t st = STATUS_OK;
-    if (a->verify) st = checkpoint_verify(c);
+    if (a->verify) st = checkpoint_verify(c, 0, 1);
     if (a->verify && st == STATUS_OK) printf("verified       every byte is as written\n");
     checkpoint_close(&c);
     return st;
@@ -186,7 +191,8 @@ static status_t inspect(const struct arguments *a)
 
 int cmd_inspect(int argc, char **argv)
 {
-    static const struct option options[] = {{"verify", no_argument, NULL, 'v'},
+    static const struct option options[] = {{"config", no_argument, NULL, 'c'},
+                                            {"verify", no_argument, NULL, 'v'},
                                             {"sample", required_argument, NULL, 'n'},
                                             {"tokenizer", required_argument, NULL, 't'},
                                             {"help", no_argument, NULL, 'h'},
@@ -198,6 +204,7 @@ int cmd_inspect(int argc, char **argv)
          st == STATUS_OK && (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         if (c == 'h') return fputs(help, stdout), 0;
         if (c == '?') return cli_usage("inspect", "unknown or incomplete option");
+        if (c == 'c') a.config = true;
         if (c == 'v') a.verify = true;
         if (c == 't') a.tokenizer = optarg;
         if (c == 'n') st = option_int("--sample", optarg, 0, INT64_MAX, &a.sample);

@@ -123,5 +123,16 @@ int64_t config_global_batch(const struct config *c);
  * same values.  Caller frees. */
 MUST_USE status_t config_dump(const struct config *c, char **text);
 
+/* The keys of the dump that determine what a run computes: not those that say on what, how often it
+ * is looked at, and where its files are.  Caller frees. */
+MUST_USE status_t config_recipe(const struct config *c, char **text);
+
+/* Compare two dumps, which may come from different versions, key by key: `say` gets each key that
+ * differs, with its values; NULL where it is missing.  STATUS_NOMEM. */
+typedef void config_say(void *context, const char *key, const char *before,
+                        const char *now);
+MUST_USE status_t config_compare(const char *before, const char *now, config_say *say,
+                                 void *context);
+
 /* docs/configuration.md: the documented table of all keys, in Markdown. */
 void config_reference(FILE *out);

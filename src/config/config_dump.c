@@ -90,7 +90,26 @@ static int begins_section(int i)
     return same ? 0 : (int)n;
 }
 
-status_t config_dump(const struct config *c, char **text)
+/* Keys that do not change what is computed; a name that ends in a point or _ stands for all that
+ * begin so. */
+static const char *const circumstances[] = {
+    "model.recompute", "data.tokenizer",    "data.train",    "data.validation",
+    "data.verify",     "data.loader_ahead", "train.run_dir", "train.micro_batch",
+    "train.threads",   "train.device",      "train.graphs",  "train.eval_",
+    "train.time_",     "parallel.",         "checkpoint.",   "log."};
+
+static bool is_circumstance(const struct config_key *k)
+{
+    for (size_t i = 0; i < sizeof circumstances / sizeof *circumstances; i++) {
+        const char *name = circumstances[i];
+        const size_t n = strlen(name);
+        const bool prefix = name[n - 1] == '.' || name[n - 1] == '_';
+        if (strncmp(k->name, name, prefix ? n : n + 1) == 0) return true;
+    }
+    return false;
+}
+
+static status_t dump(const struct config *c, bool recipe, char **text)
 {
     char *buffer = NULL;
     size_t bytes = 0;
@@ -101,6 +120,7 @@ status_t config_dump(const struct config *c, char **text)
         const struct config_key *k = &config_keys[i];
         const int section = begins_section(i);
         if (section) fprintf(out, "%.*s:\n", section, k->name);
+        if (recipe && is_circumstance(k)) continue;
         fprintf(out, "  %s:", strchr(k->name, '.') + 1);
         write_value(out, c, k);
         fputc('\n', out);
@@ -112,6 +132,16 @@ status_t config_dump(const struct config *c, char **text)
     }
     *text = buffer;
     return STATUS_OK;
+}
+
+status_t config_dump(const struct config *c, char **text)
+{
+    return dump(c, false, text);
+}
+
+status_t config_recipe(const struct config *c, char **text)
+{
+    return dump(c, true, text);
 }
 
 static const char *type_name(const struct config_key *k)

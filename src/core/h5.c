@@ -26,6 +26,12 @@ static herr_t keep_innermost(unsigned n, const H5E_error2_t *e, void *out)
     return 0;
 }
 
+hid_t h5_must(hid_t id)
+{
+    if (id < 0) die("HDF5 is out of memory");
+    return id;
+}
+
 status_t h5_fail(status_t code, const char *path, const char *what)
 {
     char reason[REASON_BYTES] = "";

@@ -57,6 +57,9 @@ MUST_USE status_t h5_open(const char *path, const char *kind, status_t bad, hid_
 MUST_USE status_t h5_check_seal(const char *path, const char *kind, status_t bad,
                                 struct h5_seal_info *info);
 
+/* `id` itself; dies if it is negative: property lists and dataspaces fail only without memory. */
+hid_t h5_must(hid_t id);
+
 /* A failed HDF5 call: "PATH: HDF5 cannot WHAT: reason", the reason from libhdf5's own stack,
  * which the next call into libhdf5 empties. */
 status_t h5_fail(status_t code, const char *path, const char *what);

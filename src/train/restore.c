@@ -10,18 +10,12 @@
 #include "train/space.h"
 #include "train/trainer.h"
 
-/* Say which lines of the resolved configuration are not as they were; both dumps list every key
- * in the same order. */
-static void log_changes(const char *before, const char *now)
+static void log_change(void *context, const char *key, const char *before,
+                       const char *now)
 {
-    while (*before && *now) {
-        const size_t n = strcspn(before, "\n"), m = strcspn(now, "\n");
-        if (n != m || memcmp(before, now, n) != 0)
-            log_info("changed since the checkpoint: %.*s -> %.*s", (int)n, before, (int)m,
-                     now);
-        before += n + (before[n] == '\n');
-        now += m + (now[m] == '\n');
-    }
+    (void)context;
+    log_info("changed since the checkpoint: %s: %s -> %s", key, before ? before : "-",
+             now ? now : "-");
 }
 
 static bool resume_auto(const struct config *c)
@@ -147,7 +141,7 @@ static status_t load(struct trainer *t, const char *path, bool *damaged)
             .rollbacks = m->rollbacks,
             .validation_loss = m->validation_loss,
             .metrics_bytes = m->metrics_bytes};
-        log_changes(m->config, now);
+        st = comm_agree(t->world, config_compare(m->config, now, log_change, NULL));
     }
     free(now);
     checkpoint_close(&ckpt);

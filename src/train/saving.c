@@ -74,9 +74,31 @@ static json_t *describe_files(const struct sampler *s, int n)
     return list;
 }
 
+/* One hash of what the run computes: its recipe and the tokens it is made of. */
+static void hash_recipe(const struct trainer *t, char hex[HASH_SHA256_HEX])
+{
+    const struct config *c = t->config;
+    char *recipe = NULL, weight[64];
+    if (config_recipe(c, &recipe) != STATUS_OK) die("%s", status_message());
+    struct hash_sha256_stream *h = hash_sha256_stream_create();
+    hash_sha256_stream_update(h, recipe, strlen(recipe));
+    for (int i = 0; i < c->train.n; i++) {
+        const struct token_file_info *info =
+            token_file_info(sampler_file(t->train_data, i));
+        snprintf(weight, sizeof weight, "%016" PRIx64 " %.17g\n", info->xxh3,
+                 c->train.items[i].weight);
+        hash_sha256_stream_update(h, weight, strlen(weight));
+    }
+    hash_sha256_stream_finish(&h, hex);
+    free(recipe);
+}
+
 static char *describe_data(const struct trainer *t)
 {
     json_t *o = json_object();
+    char recipe[HASH_SHA256_HEX];
+    hash_recipe(t, recipe);
+    json_object_set_new(o, "recipe_sha256", json_string(recipe));
     json_object_set_new(o, "train", describe_files(t->train_data, t->config->train.n));
     if (t->validation_data)
         json_object_set_new(o, "validation",

@@ -71,7 +71,7 @@ TEST(ranges_outside_the_buffer_are_refused)
 /* One parameter of R x C in one shard, tiled by the given rectangles {row, col, rows, cols}. */
 static status_t check_tiles(int64_t R, int64_t C, const int64_t (*tiles)[4], int n)
 {
-    struct ckpt_param param = {.name = "w", .n_dims = 2, .shape = {R, C}};
+    struct checkpoint_param param = {.name = "w", .n_dims = 2, .shape = {R, C}};
     struct ckpt_piece *pieces = test_alloc((size_t)n * sizeof *pieces);
     int64_t at = 0;
     for (int i = 0; i < n; i++) {
@@ -139,7 +139,7 @@ TEST(rectangles_outside_their_parameter_are_refused)
 /* A valid index to be spoilt: two parameters, two shards. */
 struct valid {
     struct ckpt_index x;
-    struct ckpt_param params[2];
+    struct checkpoint_param params[2];
     struct ckpt_piece pieces[3];
     struct ckpt_shard shards[2];
 };

@@ -39,7 +39,7 @@ static void fresh(void)
         const struct param_table t = small_table();
         struct ckpt_index x = {.n_shards = 2, .n_params = t.n_params};
         struct ckpt_shard shards[2];
-        struct ckpt_param params[5];
+        struct checkpoint_param params[5];
         struct ckpt_piece pieces[64];
         ASSERT_OK(file_make_dirs(folder));
         for (int s = 0; s < 2; s++) {
@@ -56,8 +56,8 @@ static void fresh(void)
         }
         for (int i = 0; i < t.n_params; i++) {
             const struct param *p = &t.params[i];
-            params[i] = (struct ckpt_param){.n_dims = p->n_dims,
-                                            .shape = {p->shape[0], p->shape[1]}};
+            params[i] = (struct checkpoint_param){.n_dims = p->n_dims,
+                                                  .shape = {p->shape[0], p->shape[1]}};
             memcpy(params[i].name, p->name, sizeof p->name);
         }
         x.params = params, x.pieces = pieces, x.shards = shards;
@@ -128,7 +128,8 @@ TEST(a_flipped_bit_of_the_data_names_shard_parameter_and_dataset)
     const struct ckpt_piece *p = &c->index.pieces[c->index.n_pieces - 1];
     flip(shard1, (off_t)(c->index.shards[1].offset[2] + 4 * (uint64_t)p->offset), 1);
     assert_load_refused("shard-00001.h5: is damaged: exp_avg_sq of parameter head");
-    ASSERT_REFUSED(checkpoint_verify(c), STATUS_CHECKPOINT, "exp_avg_sq of parameter");
+    ASSERT_REFUSED(checkpoint_verify(c, 0, 1), STATUS_CHECKPOINT,
+                   "exp_avg_sq of parameter");
     checkpoint_close(&c);
 }
 
