@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "core/h5.h"
+#include "bytes.h"
 #include "fuzz.h"
 #include "data/sampler.h"
 
@@ -37,35 +38,6 @@ static void set_up(void)
     snprintf(path, sizeof path, "%s/t.h5", folder);
     snprintf(tmp, sizeof tmp, "%s/t.h5.tmp", folder);
     atexit(remove_files);
-}
-
-/* ---- a stream of decisions -------------------------------------------------------------- */
-
-struct bytes {
-    const uint8_t *data;
-    size_t n;
-};
-
-static uint8_t take(struct bytes *b)
-{
-    if (b->n == 0) return 0;
-    b->n--;
-    return *b->data++;
-}
-
-/* Mostly small numbers, sometimes the ends of the ranges. */
-static uint64_t take_number(struct bytes *b)
-{
-    static const uint64_t ends[] = {INT32_MAX,  UINT32_MAX, INT64_MAX,
-                                    UINT64_MAX, 65536,      (uint64_t)INT32_MAX + 1,
-                                    1ull << 63, 0};
-    const uint8_t first = take(b);
-    return first < 240 ? first : ends[first % 8];
-}
-
-static bool rarely(struct bytes *b)
-{
-    return take(b) > 230;
 }
 
 /* ---- a file built as the bytes say ------------------------------------------------------ */
