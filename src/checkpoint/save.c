@@ -312,7 +312,8 @@ status_t checkpoint_saver_advance(struct checkpoint_saver *s,
     const enum phase before = s->phase;
     const status_t st = change_phase(s, &renamed);
     if (st == STATUS_OK && before != INDEX) return STATUS_OK;
-    if (!renamed) abandon(s);
+    /* a folder that another job has taken over is no longer ours to tidy */
+    if (!renamed && st != STATUS_LOCKED) abandon(s);
     ckpt_index_release(&s->index);
     s->phase = IDLE;
     if (st == STATUS_OK && is_root(s)) writer_start(s->writer, clean_job, s);

@@ -23,6 +23,7 @@
     X(STATUS_COMM, 10, "communication failed")                                           \
     X(STATUS_DIVERGED, 11, "training diverged")                                          \
     X(STATUS_MISMATCH, 12, "this layout gives another result than one rank")             \
+    X(STATUS_LOCKED, 13, "another job writes into the run folder")                       \
     X(STATUS_INTERNAL, 70, "a defect in yoke")                                           \
     X(STATUS_REQUEUE, 85, "saved and stopped before the end; start again to continue")
 

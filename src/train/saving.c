@@ -135,10 +135,12 @@ static status_t make_meta(const struct trainer *t, struct checkpoint_meta *m)
 
 /* ---- life ----------------------------------------------------------------------------------- */
 
-/* The metrics file is made durable first: no checkpoint is ahead of it. */
+/* The run folder is still this job's, and the metrics file is made durable: no checkpoint is ahead of
+ * it. */
 static status_t before_commit(void *trainer)
 {
     struct trainer *t = trainer;
+    TRY(run_lock_check(t->lock));
     return t->metrics ? metrics_sync(t->metrics) : STATUS_OK;
 }
 
@@ -269,7 +271,8 @@ static status_t begin(struct trainer *t)
         TRY(saving_finish(t, false));
     }
     const double start = clock_seconds();
-    status_t st = make_meta(t, &s->meta);
+    status_t st = run_lock_check(t->lock);
+    if (st == STATUS_OK) st = make_meta(t, &s->meta);
     st = comm_agree(t->world, st);
     if (st != STATUS_OK) return st;
     mirror_begin_copy_out(&t->mirror);

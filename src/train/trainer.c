@@ -249,6 +249,7 @@ void trainer_release(struct trainer *t)
 {
     void *block = t->memory.base;
     saving_release(t);
+    run_lock_release(&t->lock);
     if (t->dp) train_settle(t); /* whoever gets here has company: statuses are agreed */
     if (t->device) device_wait(t->device);
     loader_destroy(&t->loader);

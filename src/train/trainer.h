@@ -14,6 +14,7 @@
 #include "train/metrics.h"
 #include "train/mirror.h"
 #include "train/parts.h"
+#include "train/run_lock.h"
 #include "train/saving.h"
 #include "train/spike.h"
 
@@ -60,6 +61,7 @@ struct trainer {
     struct zero *zero;
     struct mirror mirror;
     struct saving saving;
+    struct run_lock *lock; /* of the run folder; NULL on all ranks but one */
     struct metrics
         *metrics; /* borrowed; NULL on all ranks but one, and while nothing is kept */
     struct device_graph
