@@ -1,6 +1,7 @@
 /* bench - what the subcommands of `yoke bench` have in common. */
 #pragma once
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -15,7 +16,10 @@ struct bench_options {
     int device;    /* enum config_device; -1: the configuration's */
     int precision; /* enum config_precision; -1: the same */
     bool json;
+    const char *folder; /* that files are made in */
 };
+
+enum { BENCH_MODEL_TOKENS = 256, BENCH_MODEL_BATCH = 8, BENCH_MAX_ROUNDS = 100 };
 
 /* Whole training steps of one rank. */
 MUST_USE status_t bench_step(const struct bench_options *o);
@@ -24,8 +28,18 @@ MUST_USE status_t bench_step(const struct bench_options *o);
 MUST_USE status_t bench_kernels(const struct bench_options *o);
 
 /* Steps under every simple layout of the ranks, and what each axis's communication takes.  All
- * ranks are on one host, or see the same /tmp.  Collective on world; agreed. */
+ * ranks see o->folder.  Collective on world; agreed. */
 MUST_USE status_t bench_layouts(struct comm *world, const struct bench_options *o);
+/* What checkpoints cost; o->steps are rounds of 20 steps with and without saves.  The same. */
+MUST_USE status_t bench_checkpoint(struct comm *world, const struct bench_options *o);
+
+/* A folder in `parent` with tokens for the model of 46.9 million parameters that these two train.
+ * Collective on world; agreed; on failure nothing is left. */
+MUST_USE status_t bench_make_folder(struct comm *world, const char *parent,
+                                    char folder[PATH_MAX]);
+void bench_remove_folder(struct comm *world, const char *folder); /* collective */
+MUST_USE status_t bench_model_config(struct config *c, const struct bench_options *o,
+                                     const char *folder, const char *layout);
 
 /* Put x[0..n) in order and return its median. */
 double bench_median(double *x, int64_t n);

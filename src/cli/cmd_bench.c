@@ -12,7 +12,8 @@
 static const char help[] =
     "usage: yoke bench step CONFIG [OPTION]...\n"
     "       yoke bench kernels CONFIG [OPTION]...\n"
-    "       mpirun -n N yoke bench layouts [OPTION]...\n\n"
+    "       mpirun -n N yoke bench layouts [OPTION]...\n"
+    "       mpirun -n N yoke bench checkpoint [OPTION]...\n\n"
     "step: time whole training steps (forward, backward, gradient norm, AdamW) of the "
     "model "
     "that\n"
@@ -25,6 +26,9 @@ static const char help[] =
     "ranks of "
     "one\n"
     "host: what every axis sends, for how long, and how much of that is hidden.\n"
+    "checkpoint: what saving and loading that model cost, beside plain files and copies; "
+    "--steps\n"
+    "counts rounds of 20 steps without and 20 steps with a save.\n"
     "CONFIG must give model.vocab_size; its batch and data do not count.\n\n"
     "  --batch B          sequences (default 4)\n"
     "  --tokens T         tokens of each (default 512)\n"
@@ -32,6 +36,7 @@ static const char help[] =
     "  --threads N        default: OpenMP's\n"
     "  --device NAME      auto, cpu or cuda (default: CONFIG's)\n"
     "  --precision NAME   auto, fp32, bf16 or fp16 (default: CONFIG's)\n"
+    "  --folder DIR       where layouts and checkpoint make their files (default /tmp)\n"
     "  --set KEY=VALUE    override a key of the configuration\n"
     "  --json             one JSON object instead of a table\n";
 
@@ -100,6 +105,9 @@ static status_t parse_option(struct bench_options *o, int c, const char **overri
         return place_parse(optarg, &o->device);
     case 'p':
         return parse_precision(optarg, &o->precision);
+    case 'f':
+        o->folder = optarg;
+        return STATUS_OK;
     case 's':
         if (o->n_overrides == MAX_OVERRIDES)
             return status_set(STATUS_USAGE, "too many --set");
@@ -111,11 +119,14 @@ static status_t parse_option(struct bench_options *o, int c, const char **overri
     }
 }
 
-static int run_layouts(int argc, char **argv, const struct bench_options *o)
+static int run_together(int argc, char **argv, const struct bench_options *o,
+                        status_t (*bench)(struct comm *world,
+                                          const struct bench_options *o))
 {
     struct comm *world = NULL;
     if (comm_start(&world, &argc, &argv) != STATUS_OK) return cli_exit(STATUS_COMM, NULL);
-    const int code = cli_exit(bench_layouts(world, o), world);
+    omp_set_num_threads((int)o->threads);
+    const int code = cli_exit(bench(world, o), world);
     comm_finish(&world);
     return code;
 }
@@ -128,10 +139,12 @@ int cmd_bench(int argc, char **argv)
                                             {"threads", required_argument, NULL, 'j'},
                                             {"device", required_argument, NULL, 'd'},
                                             {"precision", required_argument, NULL, 'p'},
+                                            {"folder", required_argument, NULL, 'f'},
                                             {"set", required_argument, NULL, 's'},
                                             {"json", no_argument, NULL, 'J'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
+    static const char what[] = "give: step CONFIG, kernels CONFIG, layouts or checkpoint";
     const char *overrides[MAX_OVERRIDES];
     struct bench_options o = {.batch = 4,
                               .tokens = 512,
@@ -139,7 +152,8 @@ int cmd_bench(int argc, char **argv)
                               .threads = omp_get_max_threads(),
                               .device = NOT_GIVEN,
                               .precision = NOT_GIVEN,
-                              .overrides = overrides};
+                              .overrides = overrides,
+                              .folder = "/tmp"};
     status_t st = STATUS_OK;
     opterr = 0;
     for (int c;
@@ -150,12 +164,13 @@ int cmd_bench(int argc, char **argv)
     }
     if (st != STATUS_OK) return cli_exit(st, NULL);
     if (argc - optind == 1 && strcmp(argv[optind], "layouts") == 0)
-        return run_layouts(argc, argv, &o);
-    if (argc - optind != 2)
-        return cli_usage("bench", "give: step CONFIG, kernels CONFIG or layouts");
+        return run_together(argc, argv, &o, bench_layouts);
+    if (argc - optind == 1 && strcmp(argv[optind], "checkpoint") == 0)
+        return run_together(argc, argv, &o, bench_checkpoint);
+    if (argc - optind != 2) return cli_usage("bench", what);
     o.config = argv[optind + 1];
     omp_set_num_threads((int)o.threads);
     if (strcmp(argv[optind], "step") == 0) return cli_exit(bench_step(&o), NULL);
     if (strcmp(argv[optind], "kernels") == 0) return cli_exit(bench_kernels(&o), NULL);
-    return cli_usage("bench", "give: step CONFIG, kernels CONFIG or layouts");
+    return cli_usage("bench", what);
 }
