@@ -91,8 +91,9 @@ void ckpt_remove_others(const char *folder, int64_t generation);
  * STATUS_IO, STATUS_NOMEM. */
 MUST_USE status_t ckpt_list_steps(const char *run_dir, int64_t **steps, int64_t *n);
 void ckpt_step_folder(char path[PATH_MAX], const char *run_dir, int64_t step);
-/* Remove a checkpoint, finished or not: from the first moment on it is none. */
-void ckpt_remove(const char *folder);
+/* Remove a checkpoint, finished or not: from the first moment on it is none.  False if it is still
+ * there. */
+bool ckpt_remove(const char *folder);
 
 /* ---- retain.c ---------------------------------------------------------------------------- */
 

@@ -119,12 +119,13 @@ status_t ckpt_list_steps(const char *run_dir, int64_t **steps, int64_t *n)
     return st;
 }
 
-void ckpt_remove(const char *folder)
+bool ckpt_remove(const char *folder)
 {
     char model[PATH_MAX];
     file_join(model, sizeof model, folder, "model.h5");
-    if (unlink(model) == 0 && file_sync_dir(folder) != STATUS_OK) return;
-    if (file_exists(model)) return;
+    if (unlink(model) == 0 && file_sync_dir(folder) != STATUS_OK) return false;
+    if (file_exists(model)) return false;
     ckpt_remove_others(folder, -1);
     rmdir(folder); /* stays if something of the user's is in it */
+    return true;
 }

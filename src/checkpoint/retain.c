@@ -60,8 +60,10 @@ void ckpt_retain(const char *run_dir, const struct checkpoint_keep *keep, int64_
         char folder[PATH_MAX];
         if (!c[i].remove) continue;
         ckpt_step_folder(folder, run_dir, c[i].step);
-        ckpt_remove(folder);
-        log_info("removed %s", folder);
+        if (ckpt_remove(folder))
+            log_info("removed %s", folder);
+        else
+            log_warn("%s: cannot be removed", folder);
     }
     free(c);
     free(steps);
@@ -74,8 +76,7 @@ void checkpoint_remove_after(const char *run_dir, int64_t step)
     for (int64_t i = 0; i < n && steps[i] > step; i++) {
         char folder[PATH_MAX];
         ckpt_step_folder(folder, run_dir, steps[i]);
-        ckpt_remove(folder);
-        log_info("removed %s", folder);
+        if (ckpt_remove(folder)) log_info("removed %s", folder);
     }
     free(steps);
 }

@@ -109,6 +109,17 @@ status_t file_commit(const char *path)
     return file_sync_dir(folder);
 }
 
+/* A new folder is durable once the one it lies in is synced, which takes the right to read it. */
+static status_t make_dir(const char *path)
+{
+    char parent[PATH_MAX];
+    if (mkdir(path, 0777) != 0)
+        return errno == EEXIST ? STATUS_OK : io_error(path, "create");
+    snprintf(parent, sizeof parent, "%s", path);
+    to_parent(parent);
+    return access(parent, R_OK) == 0 ? file_sync_dir(parent) : STATUS_OK;
+}
+
 status_t file_make_dirs(const char *path)
 {
     char part[PATH_MAX];
@@ -117,10 +128,10 @@ status_t file_make_dirs(const char *path)
     for (char *p = part + 1; *p; p++) {
         if (*p != '/') continue;
         *p = '\0';
-        if (mkdir(part, 0777) != 0 && errno != EEXIST) return io_error(part, "create");
+        TRY(make_dir(part));
         *p = '/';
     }
-    if (mkdir(part, 0777) != 0 && errno != EEXIST) return io_error(part, "create");
+    TRY(make_dir(part));
     if (!file_is_dir(part)) return status_set(STATUS_IO, "%s: is not a directory", path);
     return STATUS_OK;
 }

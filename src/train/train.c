@@ -232,8 +232,10 @@ status_t train_run(struct comm *world, struct config *c)
     if (st == STATUS_OK && t.progress.step >= c->steps) {
         log_info("nothing to do: step %jd of train.steps %jd is reached",
                  (intmax_t)t.progress.step, (intmax_t)c->steps);
+        /* what came from elsewhere ends up in this run's folder all the same */
+        if (strcmp(c->resume, "auto") != 0) st = saving_now(&t);
         trainer_release(&t);
-        return STATUS_OK;
+        return st;
     }
     if (st == STATUS_OK) st = comm_agree(world, root ? prepare_folder(c) : STATUS_OK);
     if (st == STATUS_OK) {
