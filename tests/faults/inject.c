@@ -96,7 +96,8 @@ static void set_up(void)
     snprintf(root, sizeof root, "%s", r ? r : "");
     snprintf(backup, sizeof backup, "%s", b ? b : "");
     if (chosen) parse(getenv("YOKE_FAULTS"));
-    if (chosen && t) trace = real_open(t, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    if (chosen && t)
+        trace = real_open(t, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 }
 
 /* ---- which calls count ------------------------------------------------------------------------- */
