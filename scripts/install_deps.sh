@@ -7,7 +7,7 @@ packages=(gcc libc6-dev cmake ninja-build pkg-config openmpi-bin libopenmpi-dev 
     libdnnl-dev libyaml-dev libjansson-dev libxxhash-dev libpcre2-dev libssl-dev zlib1g-dev
     libzstd-dev)
 test_packages=(libcmocka-dev g++ clang clang-format libclang-rt-dev libomp-dev hdf5-tools patchelf
-    binutils busybox-static)
+    binutils busybox-static slurmctld slurmd slurm-client munge)
 
 case "${1-}" in
     '') ;;
