@@ -48,7 +48,7 @@ export OMP_NUM_THREADS=1 OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_rmaps_base_over
 export OMPI_MCA_hwloc_base_binding_policy=none
 [[ $(id -u) -ne 0 ]] || export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 
-limit=60      # seconds after which a run counts as hanging
+limit=120     # seconds after which a run counts as hanging
 interval=20   # steps between saves
 long=400      # steps of a run that is killed
 short=4       # steps of a run with two saves
