@@ -86,9 +86,8 @@ static status_t write_virtual(hid_t file, const char *path, const struct ckpt_in
     if (ok) ok = H5Sselect_all(space) >= 0;
     hid_t d = H5I_INVALID_HID;
     if (ok) d = H5Dcreate2(file, name, H5T_IEEE_F32LE, space, lcpl, dcpl, H5P_DEFAULT);
-    const status_t st =
-        d < 0 ? h5_fail(STATUS_IO, path, "make a virtual dataset") : STATUS_OK;
-    if (d >= 0) H5Dclose(d);
+    status_t st = d < 0 ? h5_fail(STATUS_IO, path, "make a virtual dataset") : STATUS_OK;
+    st = h5_close_written(d, path, st);
     H5Pclose(dcpl);
     H5Pclose(lcpl);
     H5Sclose(space);

@@ -53,8 +53,8 @@ static status_t write_tensor(hid_t file, const char *path,
         H5Dcreate2(file, name, H5T_IEEE_F32LE, space, lcpl, dcpl, H5P_DEFAULT);
     const bool failed =
         d < 0 || H5Dwrite(d, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, x) < 0;
-    const status_t st = failed ? h5_fail(STATUS_IO, path, "write a dataset") : STATUS_OK;
-    if (d >= 0) H5Dclose(d);
+    status_t st = failed ? h5_fail(STATUS_IO, path, "write a dataset") : STATUS_OK;
+    st = h5_close_written(d, path, st);
     H5Pclose(dcpl);
     H5Pclose(lcpl);
     H5Sclose(space);

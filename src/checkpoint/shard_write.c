@@ -47,7 +47,7 @@ static status_t make_dataset(hid_t file, const char *path, const char *name,
         H5Dcreate2(file, name, H5T_IEEE_F32LE, space, H5P_DEFAULT, dcpl, H5P_DEFAULT);
     status_t st = d < 0 ? h5_fail(STATUS_IO, path, "create a dataset") : STATUS_OK;
     if (st == STATUS_OK) st = h5_dataset_region(d, region);
-    if (d >= 0) H5Dclose(d);
+    st = h5_close_written(d, path, st);
     H5Pclose(dcpl);
     H5Sclose(space);
     return st;

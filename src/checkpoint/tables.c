@@ -26,8 +26,8 @@ status_t ckpt_table_write(hid_t file, const char *path, const char *name, hid_t 
     const hid_t d = H5Dcreate2(file, name, type, space, H5P_DEFAULT, dcpl, H5P_DEFAULT);
     const bool failed =
         d < 0 || H5Dwrite(d, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) < 0;
-    const status_t st = failed ? h5_fail(STATUS_IO, path, "write a dataset") : STATUS_OK;
-    if (d >= 0) H5Dclose(d);
+    status_t st = failed ? h5_fail(STATUS_IO, path, "write a dataset") : STATUS_OK;
+    st = h5_close_written(d, path, st);
     H5Pclose(dcpl);
     H5Sclose(space);
     return st;

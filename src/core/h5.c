@@ -26,6 +26,13 @@ static herr_t keep_innermost(unsigned n, const H5E_error2_t *e, void *out)
     return 0;
 }
 
+status_t h5_close_written(hid_t dataset, const char *path, status_t st)
+{
+    if (dataset >= 0 && H5Dclose(dataset) < 0 && st == STATUS_OK)
+        return h5_fail(STATUS_IO, path, "write the end of a dataset");
+    return st;
+}
+
 hid_t h5_must(hid_t id)
 {
     if (id < 0) die("HDF5 is out of memory");
@@ -100,11 +107,11 @@ static status_t write_attribute(hid_t object, const char *name, hid_t file_type,
     H5Fget_name(object, path, sizeof path);
     const hid_t space = H5Screate(H5S_SCALAR);
     const hid_t a = H5Acreate2(object, name, file_type, space, H5P_DEFAULT, H5P_DEFAULT);
-    const bool failed = a < 0 || H5Awrite(a, memory_type, value) < 0;
+    const bool written = a >= 0 && H5Awrite(a, memory_type, value) >= 0;
+    const bool closed = a >= 0 && H5Aclose(a) >= 0;
     char what[128];
     snprintf(what, sizeof what, "write attribute %s", name);
-    const status_t st = failed ? h5_fail(STATUS_IO, path, what) : STATUS_OK;
-    if (a >= 0) H5Aclose(a);
+    const status_t st = written && closed ? STATUS_OK : h5_fail(STATUS_IO, path, what);
     H5Sclose(space);
     return st;
 }

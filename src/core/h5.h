@@ -60,6 +60,10 @@ MUST_USE status_t h5_check_seal(const char *path, const char *kind, status_t bad
 /* `id` itself; dies if it is negative: property lists and dataspaces fail only without memory. */
 hid_t h5_must(hid_t id);
 
+/* Close a dataset that was written, or whose creation failed (negative): libhdf5 may write as late as
+ * here, and says so nowhere else.  `st` if it is a failure, else STATUS_IO if this fails. */
+MUST_USE status_t h5_close_written(hid_t dataset, const char *path, status_t st);
+
 /* A failed HDF5 call: "PATH: HDF5 cannot WHAT: reason", the reason from libhdf5's own stack,
  * which the next call into libhdf5 empties. */
 status_t h5_fail(status_t code, const char *path, const char *what);

@@ -183,7 +183,7 @@ static status_t make_dataset(struct column *c, const char *path, hid_t file)
         H5Dcreate2(file, c->name, type, space, H5P_DEFAULT, dcpl, H5P_DEFAULT);
     status_t st = dataset < 0 ? h5_fail(STATUS_IO, path, "create a dataset") : STATUS_OK;
     if (st == STATUS_OK) st = h5_dataset_region(dataset, &c->region);
-    if (dataset >= 0) H5Dclose(dataset);
+    st = h5_close_written(dataset, path, st);
     H5Pclose(dcpl);
     H5Sclose(space);
     return st;
