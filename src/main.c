@@ -23,6 +23,8 @@ static const struct {
     {"verify", cmd_verify, "check every byte of checkpoints or token files"},
     {"diff", cmd_diff, "compare two checkpoints, tensor by tensor and key by key"},
     {"checkpoint", cmd_checkpoint, "pack, unpack or average checkpoints"},
+    {"import", cmd_import, "turn a Hugging Face model into a checkpoint"},
+    {"export", cmd_export, "turn a checkpoint into a Hugging Face model"},
     {"bench", cmd_bench, "measure training steps, or each operation, on this machine"},
     {"doctor", cmd_doctor, "look at the machines, GPUs and the network between ranks"},
 };

@@ -1,0 +1,29 @@
+#include "cli/hf_files.h"
+
+#include <limits.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include "core/file.h"
+
+static const char *const names[] = {
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json",
+    "merges.txt",     "added_tokens.json",     "chat_template.jinja"};
+
+enum { MAX_BYTES = 256 << 20 };
+
+status_t hf_files_copy(const char *to, const char *from)
+{
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char source[PATH_MAX], target[PATH_MAX], *data = NULL;
+        size_t bytes;
+        file_join(source, sizeof source, from, names[i]);
+        file_join(target, sizeof target, to, names[i]);
+        if (!file_exists(source)) continue;
+        TRY(file_read(source, MAX_BYTES, &data, &bytes));
+        const status_t st = file_replace(target, data, bytes);
+        free(data);
+        TRY(st);
+    }
+    return STATUS_OK;
+}
