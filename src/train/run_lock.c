@@ -24,6 +24,7 @@ struct run_lock {
     struct run_lock_holder me;
     int64_t beat;
     double beat_seconds;
+    bool made; /* the folder, for this lock */
     pthread_t thread;
     pthread_mutex_t mutex;
     pthread_cond_t wake;
@@ -283,7 +284,10 @@ status_t run_lock_acquire(struct run_lock **lock, const char *run_dir, double pa
     file_join(l->path, sizeof l->path, run_dir, "lock");
     l->me = myself();
     l->beat_seconds = patience / BEATS;
-    const status_t st = acquire(l, patience);
+    l->made = !file_is_dir(run_dir);
+    status_t st = file_make_dirs(run_dir);
+    if (st != STATUS_OK) status_prefix(st, "train.run_dir");
+    if (st == STATUS_OK) st = acquire(l, patience);
     if (st == STATUS_OK)
         *lock = l;
     else
@@ -311,6 +315,10 @@ void run_lock_release(struct run_lock **lock)
     pthread_cond_destroy(&l->wake);
     pthread_mutex_destroy(&l->mutex);
     if (!is_lost(l)) unlink(l->path);
+    if (l->made) {
+        *strrchr(l->path, '/') = '\0';
+        rmdir(l->path); /* stays if the run has put anything into it */
+    }
     free(l);
     *lock = NULL;
 }

@@ -19,7 +19,8 @@ struct run_lock;
 /* How long a lock is watched before it is judged; a holder counts six times as often. */
 #define RUN_LOCK_PATIENCE_SECONDS 12.0
 
-/* Take the lock of `run_dir`, a folder, or wait up to `patience` for whoever has it to leave.
+/* Take the lock of `run_dir`, or wait up to `patience` for whoever has it to leave.  The folder
+ * is made if it is not there, and goes with the lock if it is still empty then.
  * STATUS_LOCKED names the holder; STATUS_IO, STATUS_NOMEM.  For one rank of a run. */
 MUST_USE status_t run_lock_acquire(struct run_lock **l, const char *run_dir,
                                    double patience);

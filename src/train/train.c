@@ -197,13 +197,6 @@ static status_t loop(struct trainer *t, struct metrics *m)
     return STATUS_OK;
 }
 
-/* The run folder, for this job alone. */
-static status_t lock_folder(struct trainer *t)
-{
-    TRY(file_make_dirs(t->config->run_dir));
-    return run_lock_acquire(&t->lock, t->config->run_dir, RUN_LOCK_PATIENCE_SECONDS);
-}
-
 /* What does not change in the run folder: configuration and tokenizer. */
 static status_t prepare_folder(const struct config *c)
 {
@@ -227,7 +220,10 @@ status_t train_run(struct comm *world, struct config *c)
     struct metrics *m = NULL;
     const bool root = comm_rank(world) == 0;
     status_t st = trainer_init(&t, world, c);
-    if (st == STATUS_OK) st = comm_agree(world, root ? lock_folder(&t) : STATUS_OK);
+    if (st == STATUS_OK) {
+        if (root) st = run_lock_acquire(&t.lock, c->run_dir, RUN_LOCK_PATIENCE_SECONDS);
+        st = comm_agree(world, st);
+    }
     if (st == STATUS_OK) st = trainer_restore(&t);
     if (st == STATUS_OK && t.progress.step >= c->steps) {
         log_info("nothing to do: step %jd of train.steps %jd is reached",
