@@ -50,6 +50,7 @@ static void emit(const char *level, const char *fmt, va_list args)
     else
         n = snprintf(line, sizeof line, "yoke: %s", level);
     vsnprintf(line + n, sizeof line - (size_t)n, fmt, args);
+    status_one_line(line);
     pthread_mutex_lock(&sink.lock);
     if (sink.transient) fputs("\r\033[K", stderr);
     sink.transient = false;

@@ -6,6 +6,12 @@
 
 static _Thread_local char message[2048];
 
+void status_one_line(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ' || *text == 0x7f) *text = '?';
+}
+
 status_t status_set(status_t code, const char *fmt, ...)
 {
     char text[sizeof message]; /* arguments may point into the old message */
@@ -13,6 +19,7 @@ status_t status_set(status_t code, const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
+    status_one_line(text);
     memcpy(message, text, sizeof message);
     return code;
 }
@@ -29,6 +36,7 @@ status_t status_prefix(status_t code, const char *fmt, ...)
         const int room = (int)(sizeof text - 1 - (size_t)n - 2);
         snprintf(text + n, sizeof text - (size_t)n, ": %.*s", room, message);
     }
+    status_one_line(text);
     memcpy(message, text, sizeof message);
     return code;
 }

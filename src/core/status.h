@@ -35,11 +35,15 @@ typedef enum { STATUS_TABLE(STATUS_ENUM) STATUS_COUNT } status_t;
 #define PRINTF_LIKE(f, a) __attribute__((format(printf, f, a)))
 
 /* Keep the sentence for this thread and return `code`.  One line, no full stop, names the
- * file, key or rank, the value found and what is valid.  Longer than 2047 bytes is cut. */
+ * file, key or rank, the value found and what is valid.  Longer than 2047 bytes is cut;
+ * control characters (names out of files may hold them) become '?'. */
 status_t status_set(status_t code, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 /* Put "context: " in front of this thread's sentence; returns `code` unchanged. */
 status_t status_prefix(status_t code, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+/* Replace the control characters of a text by '?', so that it prints as one line. */
+void status_one_line(char *text);
 
 const char *status_message(void);          /* this thread's last sentence, "" if none */
 const char *status_name(status_t code);    /* "STATUS_IO" */
