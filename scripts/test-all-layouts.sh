@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Compare every layout of up to 8 ranks with one rank: all (dp, cp, tp, pp) with every schedule, ZeRO
-# stage, recomputation, with and without sequence parallelism, on two models (tests/train/
+# stage, recomputation, with and without sequence parallelism, on six models (tests/train/
 # test_layouts.c).  Thousands of cells: hours.  The last line counts.
 #   --sample N   only N cells
 #   --seed S     another choice of them (default 1)

@@ -1,6 +1,6 @@
 /* hf - models as Hugging Face folders hold them: config.json and *.safetensors.
  *
- * The parameters of the two families are named here as there; what differs is told in hf_names.c.  A
+ * Parameters are named here as there (model/names.h); what differs is told in hf_names.c.  A
  * folder is outside input: names, shapes and types are all checked before anything is used. */
 #pragma once
 
@@ -12,8 +12,11 @@
 /* The architecture in FOLDER/config.json, and its family.  What transformers can and yoke cannot (another
  * activation, scaled rotary positions, ...) is refused by the name of the key.  STATUS_CHECKPOINT. */
 MUST_USE status_t hf_config_read(const char *folder, struct arch *a, const char **family);
+/* Has transformers words for such a model of the family?  STATUS_CHECKPOINT: it has none. */
+MUST_USE status_t hf_config_check(const struct arch *a, const char *family);
 /* FOLDER/config.json and generation_config.json; eos -1: none.  STATUS_IO. */
-MUST_USE status_t hf_config_write(const char *folder, const struct arch *a, int64_t eos,
+MUST_USE status_t hf_config_write(const char *folder, const struct arch *a,
+                                  const char *family, int64_t eos,
                                   enum safetensors_dtype dtype);
 
 /* The tensors of FOLDER, a model of architecture `a`, with moments of zero; `meta` is borrowed.

@@ -13,7 +13,7 @@
 
 enum { MAX_INDEX_BYTES = 64 << 20 };
 
-/* Where a parameter is. */
+/* Where a tensor is. */
 struct place {
     const struct safetensors *file;
     const struct safetensors_tensor *tensor;
@@ -25,8 +25,10 @@ struct hf_source {
     struct safetensors **files;
     int n_files;
     struct checkpoint_param *params;
-    struct place *places;
     int n_params;
+    struct hf_tensor *tensors;
+    struct place *places; /* of the tensors */
+    int n_tensors;
 };
 
 /* ---- the files -------------------------------------------------------------------------------- */
@@ -100,14 +102,13 @@ static status_t open_files(struct hf_source *h)
 
 /* ---- what is in them ---------------------------------------------------------------------------- */
 
-/* The parameters of the model, as a checkpoint names them. */
+/* The parameters of the model, as a checkpoint names them, and the tensors they are in. */
 static status_t list_params(struct hf_source *h)
 {
     struct param_table t;
     TRY(param_table_init(&t, &h->arch, NULL, 0));
     h->params = calloc((size_t)t.n_params + 1, sizeof *h->params);
-    h->places = calloc((size_t)t.n_params + 1, sizeof *h->places);
-    h->n_params = h->params && h->places ? t.n_params : 0;
+    h->n_params = h->params ? t.n_params : 0;
     for (int i = 0; i < h->n_params; i++) {
         const struct param *p = &t.params[i];
         h->params[i] = (struct checkpoint_param){.n_dims = p->n_dims,
@@ -115,24 +116,24 @@ static status_t list_params(struct hf_source *h)
         memcpy(h->params[i].name, p->name, sizeof h->params[i].name);
     }
     param_table_release(&t);
-    return h->n_params > 0
+    h->n_tensors = hf_list_tensors(&h->tensors, &h->arch, h->params, h->n_params);
+    if (h->n_tensors > 0) h->places = calloc((size_t)h->n_tensors, sizeof *h->places);
+    return h->places
                ? STATUS_OK
                : status_set(STATUS_NOMEM, "%s: no memory for its tensors", h->folder);
 }
 
-static int find_param(const struct hf_source *h, const char *name)
+static int find_tensor(const struct hf_source *h, const char *name)
 {
-    for (int i = 0; i < h->n_params; i++)
-        if (hf_is(&h->arch, name, h->params[i].name)) return i;
+    for (int i = 0; i < h->n_tensors; i++)
+        if (hf_is(&h->tensors[i], name)) return i;
     return -1;
 }
 
-static bool shape_fits(const struct hf_source *h, const struct checkpoint_param *p,
-                       const struct safetensors_tensor *t)
+static bool shape_fits(const struct hf_tensor *want, const struct safetensors_tensor *t)
 {
-    const bool turned = hf_transposed(&h->arch, p);
-    return t->n_dims == p->n_dims && t->shape[0] == p->shape[turned] &&
-           (p->n_dims == 1 || t->shape[1] == p->shape[!turned]);
+    return t->n_dims == want->n_dims && t->shape[0] == want->shape[0] &&
+           (want->n_dims == 1 || t->shape[1] == want->shape[1]);
 }
 
 /* Put a tensor where it belongs; what is wrong is logged and counted. */
@@ -140,7 +141,7 @@ static void place_tensor(struct hf_source *h, const struct safetensors *file,
                          const struct safetensors_tensor *t, int *n_bad)
 {
     const char *path = safetensors_path(file);
-    const int i = find_param(h, t->name);
+    const int i = find_tensor(h, t->name);
     if (i < 0 && hf_ignored(&h->arch, t->name)) return;
     ++*n_bad;
     if (i < 0)
@@ -151,12 +152,11 @@ static void place_tensor(struct hf_source *h, const struct safetensors *file,
     else if (t->dtype == SAFETENSORS_OTHER)
         log_error("%s: tensor %.80s is of type %s; valid: F32, BF16, F16", path, t->name,
                   t->dtype_name);
-    else if (!shape_fits(h, &h->params[i], t))
+    else if (!shape_fits(&h->tensors[i], t))
         log_error("%s: tensor %.80s has %d dimensions, [%" PRId64 ", %" PRId64
-                  "]; wanted: [%" PRId64 ", %" PRId64 "]%s",
+                  "]; wanted: %d, [%" PRId64 ", %" PRId64 "]",
                   path, t->name, t->n_dims, t->shape[0], t->n_dims > 1 ? t->shape[1] : 1,
-                  h->params[i].shape[0], h->params[i].shape[1],
-                  hf_transposed(&h->arch, &h->params[i]) ? ", transposed" : "");
+                  h->tensors[i].n_dims, h->tensors[i].shape[0], h->tensors[i].shape[1]);
     else
         --*n_bad;
     if (i >= 0) h->places[i] = (struct place){file, t};
@@ -168,9 +168,9 @@ static status_t place_all(struct hf_source *h)
     for (int f = 0; f < h->n_files; f++)
         for (int i = 0; i < safetensors_n(h->files[f]); i++)
             place_tensor(h, h->files[f], &safetensors_tensors(h->files[f])[i], &n_bad);
-    for (int i = 0; i < h->n_params; i++) {
+    for (int i = 0; i < h->n_tensors; i++) {
         if (h->places[i].tensor) continue;
-        log_error("%s: tensor %s is missing", h->folder, h->params[i].name);
+        log_error("%s: tensor %s is missing", h->folder, h->tensors[i].name);
         n_bad++;
     }
     if (n_bad == 0) return STATUS_OK;
@@ -188,8 +188,40 @@ static void hf_close(struct checkpoint_source *s)
     for (int i = 0; i < h->n_files; i++) safetensors_close(&h->files[i]);
     free(h->files);
     free(h->params);
+    free(h->tensors);
     free(h->places);
     free(h);
+}
+
+/* The part-th of queries, keys and values that lie head by head: x[heads * D, cols]. */
+static void read_heads(const struct hf_source *h, const struct place *from, int part,
+                       int64_t cols, float *x)
+{
+    const int64_t n = h->arch.head_size * cols;
+    for (int64_t head = 0; head < h->arch.n_heads; head++)
+        safetensors_read(from->file, from->tensor, (3 * head + part) * n, n,
+                         x + head * n);
+}
+
+static status_t read_transposed(const struct place *from,
+                                const struct checkpoint_param *p, float *x)
+{
+    const int64_t n = checkpoint_param_elements(p);
+    float *turned = malloc((size_t)n * sizeof *turned);
+    if (!turned) return status_set(STATUS_NOMEM, "no memory to transpose %s", p->name);
+    safetensors_read(from->file, from->tensor, 0, n, turned);
+    hf_transpose(x, turned, p->shape[1], p->shape[0]);
+    free(turned);
+    return STATUS_OK;
+}
+
+/* Which tensor holds the parameter, and as which of its parts. */
+static int holder_of(const struct hf_source *h, int param, int *part)
+{
+    for (int i = 0; i < h->n_tensors; i++)
+        for (*part = 0; *part < h->tensors[i].n_parts; ++*part)
+            if (h->tensors[i].parts[*part] == param) return i;
+    die("parameter %s is in no tensor", h->params[param].name);
 }
 
 static status_t hf_read(struct checkpoint_source *s, int param, enum checkpoint_kind kind,
@@ -197,21 +229,19 @@ static status_t hf_read(struct checkpoint_source *s, int param, enum checkpoint_
 {
     const struct hf_source *h = s->state;
     const struct checkpoint_param *p = &h->params[param];
-    const struct place *from = &h->places[param];
     const int64_t n = checkpoint_param_elements(p);
     if (kind != CHECKPOINT_MASTER) {
         memset(x, 0, (size_t)n * sizeof *x);
         return STATUS_OK;
     }
-    if (!hf_transposed(&h->arch, p)) {
+    int part;
+    const int i = holder_of(h, param, &part);
+    const struct place *from = &h->places[i];
+    if (h->tensors[i].transposed) return read_transposed(from, p, x);
+    if (h->tensors[i].n_parts == 3)
+        read_heads(h, from, part, p->shape[1], x);
+    else
         safetensors_read(from->file, from->tensor, 0, n, x);
-        return STATUS_OK;
-    }
-    float *turned = malloc((size_t)n * sizeof *turned);
-    if (!turned) return status_set(STATUS_NOMEM, "no memory to transpose %s", p->name);
-    safetensors_read(from->file, from->tensor, 0, n, turned);
-    hf_transpose(x, turned, p->shape[1], p->shape[0]);
-    free(turned);
     return STATUS_OK;
 }
 

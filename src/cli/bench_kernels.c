@@ -271,11 +271,16 @@ static status_t fill_rope_table(struct kernels *k)
 {
     const size_t bytes = 2 * (size_t)(k->T * k->rope.half) * sizeof(float);
     float *table = malloc(bytes);
-    if (!table) return status_set(STATUS_NOMEM, "no memory to fill a benchmark");
-    nn_rope_table(table, k->T, k->rope.half, 10000);
-    device_copy_in(k->device, k->rope_table, table, bytes);
+    double *frequencies = calloc((size_t)k->rope.half, sizeof *frequencies);
+    const bool ok = table && frequencies;
+    if (ok) {
+        nn_rope_frequencies(frequencies, k->rope.half, 10000);
+        nn_rope_table(table, k->T, k->rope.half, frequencies, 1);
+        device_copy_in(k->device, k->rope_table, table, bytes);
+    }
+    free(frequencies);
     free(table);
-    return STATUS_OK;
+    return ok ? STATUS_OK : status_set(STATUS_NOMEM, "no memory to fill a benchmark");
 }
 
 static status_t fill_ints(struct kernels *k)

@@ -11,6 +11,7 @@
 #include "cli/options.h"
 #include "config/config.h"
 #include "core/file.h"
+#include "model/names.h"
 #include "data/tokenizer.h"
 
 static const char help[] =
@@ -34,16 +35,19 @@ struct arguments {
     int64_t shard_mb;
 };
 
-/* The architecture of a checkpoint; sizes that its configuration left to the data are in its tensors. */
-static status_t find_arch(struct arch *a, const struct checkpoint_source *s)
+/* The model of a checkpoint; sizes that its configuration left to the data are in its tensors. */
+static status_t find_arch(struct arch *a, char family[32],
+                          const struct checkpoint_source *s)
 {
     struct config c = {0};
+    char name[96];
     TRY(config_parse(&c, s->name, s->meta->config, strlen(s->meta->config), NULL, 0));
     *a = c.arch;
+    snprintf(family, 32, "%s", c.family);
     config_release(&c);
-    const int i = checkpoint_source_find(
-        s, a->hf_gpt2_names ? "transformer.wte.weight" : "model.embed_tokens.weight");
-    if (i < 0) return status_set(STATUS_CHECKPOINT, "%s: has no embedding", s->name);
+    snprintf(name, sizeof name, "%s.weight", names_of(a)->embedding);
+    const int i = checkpoint_source_find(s, name);
+    if (i < 0) return status_set(STATUS_CHECKPOINT, "%s: has no %s", s->name, name);
     a->vocab_size = s->params[i].shape[0];
     return arch_check(a);
 }
@@ -93,9 +97,10 @@ static status_t write_card(const struct arguments *a, const struct checkpoint_so
 static status_t write_model(const struct arguments *a, struct checkpoint_source *s)
 {
     struct arch arch;
-    char tokenizer[PATH_MAX], path[PATH_MAX];
+    char tokenizer[PATH_MAX], path[PATH_MAX], family[32];
     int64_t eos;
-    TRY(find_arch(&arch, s));
+    TRY(find_arch(&arch, family, s));
+    TRY(hf_config_check(&arch, family));
     tokenizer_folder(tokenizer, a, s);
     TRY(end_of_text(tokenizer, &eos));
     file_join(path, sizeof path, a->folder, "config.json");
@@ -105,7 +110,8 @@ static status_t write_model(const struct arguments *a, struct checkpoint_source 
     TRY(hf_write(a->folder, s, &arch, a->dtype, a->shard_mb * 1000000));
     TRY(hf_files_copy(a->folder, tokenizer));
     TRY(write_card(a, s, &arch));
-    TRY(hf_config_write(a->folder, &arch, eos, a->dtype)); /* last: now it is a model */
+    /* last: now it is a model */
+    TRY(hf_config_write(a->folder, &arch, family, eos, a->dtype));
     printf("exported %s as %s\n", s->name, a->folder);
     return STATUS_OK;
 }

@@ -14,13 +14,11 @@
 
 static const char help[] =
     "usage: yoke import HF_FOLDER RUN\n\n"
-    "Turn a Hugging Face model (config.json, *.safetensors, tokenizer files) of the "
-    "families "
-    "gpt2 and\n"
-    "llama into a run folder: RUN/step-00000000, the tokenizer's files as they are, and "
-    "config.yaml\n"
-    "to start from.  Every tensor's name, shape and type is checked first.  One tensor "
-    "at a "
+    "Turn a Hugging Face model (config.json, *.safetensors, tokenizer files) of a family "
+    "that docs/huggingface.md lists\n"
+    "into a run folder: RUN/step-00000000, the tokenizer's files as they are, and "
+    "config.yaml to\n"
+    "start from.  Every tensor's name, shape and type is checked first.  One tensor at a "
     "time is in\n"
     "memory, or a few small ones.  Then, in any layout:\n"
     "  yoke train my.yaml --set checkpoint.resume=RUN\n"
@@ -33,19 +31,15 @@ static status_t make_config(struct config *c, const struct arch *a, const char *
     char text[4 * PATH_MAX], tokenizer[PATH_MAX];
     file_join(tokenizer, sizeof tokenizer, run_dir, "tokenizer.json");
     snprintf(text, sizeof text,
-             "model: {family: %s, layers: %jd, hidden: %jd, heads: %jd, kv_heads: %jd, "
-             "head_size: %jd, ffn: %jd, vocab_size: %jd, max_positions: %jd, norm_eps: "
-             "%.17g, rope_theta: %.17g, tied_embeddings: %s, init_std: %.17g}\n"
+             "model: {family: %s, layers: 1, hidden: 64, heads: 1}\n"
              "data: {tokenizer: \"%s\", train: train.h5, sequence_length: %jd}\n"
              "train: {run_dir: \"%s\", steps: 1000, batch_sequences: 8}\n"
              "optim: {lr: 1.0e-5}\nschedule: {kind: constant}\n",
-             family, (intmax_t)a->n_layers, (intmax_t)a->hidden, (intmax_t)a->n_heads,
-             (intmax_t)a->n_kv_heads, (intmax_t)a->head_size, (intmax_t)a->ffn,
-             (intmax_t)a->vocab_size, (intmax_t)a->max_positions, a->norm_eps,
-             a->rope_theta, a->tied_embeddings ? "true" : "false", a->init_std,
-             file_exists(tokenizer) ? tokenizer : "",
+             family, file_exists(tokenizer) ? tokenizer : "",
              (intmax_t)(a->max_positions < 1024 ? a->max_positions : 1024), run_dir);
-    return config_parse(c, "the imported model", text, strlen(text), NULL, 0);
+    TRY(config_parse(c, "the imported model", text, strlen(text), NULL, 0));
+    c->arch = *a;
+    return STATUS_OK;
 }
 
 static status_t write_run(const char *folder, const char *run_dir, const struct arch *a,

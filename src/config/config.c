@@ -66,10 +66,21 @@ static status_t set_family(struct config *c)
     for (int i = 0; i < config_n_keys; i++) {
         const struct config_key *k = &config_keys[i];
         if (!k->from_family || c->places->of[i] == 0) continue;
-        if (k->type == CONFIG_BOOL)
-            *(bool *)config_field(c, k) = *(const bool *)config_field(&given, k);
-        else
-            *(double *)config_field(c, k) = *(const double *)config_field(&given, k);
+        const void *from = config_field(&given, k);
+        void *to = config_field(c, k);
+        switch (k->type) {
+        case CONFIG_BOOL:
+            *(bool *)to = *(const bool *)from;
+            break;
+        case CONFIG_ENUM:
+            *(int *)to = *(const int *)from;
+            break;
+        case CONFIG_INTEGER:
+            *(int64_t *)to = *(const int64_t *)from;
+            break;
+        default:
+            *(double *)to = *(const double *)from;
+        }
     }
     return STATUS_OK;
 }

@@ -55,6 +55,7 @@ static status_t settle_model(struct config *c)
         a->ffn = a->activation == ARCH_SWIGLU ? (8 * a->hidden + 191) / 192 * 64
                                               : 4 * a->hidden;
     if (a->max_positions == 0) a->max_positions = c->sequence_length;
+    if (a->rope_high == 0) a->rope_high = a->rope_scaling == ARCH_ROPE_YARN ? 32 : 4;
     if (c->sequence_length > a->max_positions)
         return config_refuse_key(c, "data.sequence_length",
                                  "%" PRId64 " is more than model.max_positions %" PRId64

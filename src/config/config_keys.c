@@ -2,6 +2,9 @@
 
 #include <string.h>
 
+static const char *const activation_names[] = {"gelu", "gelu_erf", "swiglu", NULL};
+static const char *const scaling_names[] = {"none", "linear", "llama3", "yarn", NULL};
+static const char *const init_names[] = {"scaled", "plain", "small", NULL};
 static const char *const recompute_names[] = {"none", "selective", "full", NULL};
 static const char *const verify_names[] = {"auto", "all", "seal", NULL};
 static const char *const schedule_names[] = {"constant", "linear", "cosine", "wsd", NULL};
@@ -44,11 +47,44 @@ const struct config_key config_keys[] = {
      .doc = "added to the variance in every norm"},
     {"model.rope_theta", CONFIG_NUMBER, AT(arch.rope_theta), 1, 1e12, .from_family = true,
      .doc = "base of the rotary positions; not used with learned positions"},
+    {"model.rope_fraction", CONFIG_NUMBER, AT(arch.rope_fraction), 1e-6, 1,
+     .from_family = true, .doc = "of the dims of a head that are turned"},
+    {"model.rope_skip", CONFIG_INTEGER, AT(arch.rope_skip), 0, 10000, .from_family = true,
+     .doc = "every so many layers one has no rotary positions; 0: none"},
+    {"model.rope_scaling", CONFIG_ENUM, AT(arch.rope_scaling), .names = scaling_names,
+     .from_family = true,
+     .doc = "how rotary frequencies are stretched: docs/huggingface.md"},
+    {"model.rope_factor", CONFIG_NUMBER, AT(arch.rope_factor), 1, 1e6,
+     .from_family = true, .doc = "by which they are stretched"},
+    {"model.rope_original", CONFIG_INTEGER, AT(arch.rope_original), 0, 16777216,
+     .from_family = true,
+     .doc = "positions the model was trained with before; llama3 and yarn need it"},
+    {"model.rope_low", CONFIG_NUMBER, AT(arch.rope_low), 0, 1e6, .from_family = true,
+     .doc = "llama3: low_freq_factor; yarn: beta_slow"},
+    {"model.rope_high", CONFIG_NUMBER, AT(arch.rope_high), 0, 1e6, .from_family = true,
+     .doc = "llama3: high_freq_factor; yarn: beta_fast.  0: 4 and 32"},
+    {"model.rope_attention", CONFIG_NUMBER, AT(arch.rope_attention), 0, 1e6,
+     .from_family = true, .doc = "yarn: attention_factor.  0: 0.1 ln(rope_factor) + 1"},
+    {"model.activation", CONFIG_ENUM, AT(arch.activation), .names = activation_names,
+     .from_family = true,
+     .doc = "of the feed-forward half; gelu is the tanh form, gelu_erf the exact one"},
+    {"model.qkv_bias", CONFIG_BOOL, AT(arch.qkv_bias), .from_family = true,
+     .doc = "queries, keys and values have a bias"},
+    {"model.out_bias", CONFIG_BOOL, AT(arch.out_bias), .from_family = true,
+     .doc = "the attention's output projection has a bias"},
+    {"model.mlp_bias", CONFIG_BOOL, AT(arch.mlp_bias), .from_family = true,
+     .doc = "the matrices of the feed-forward half have a bias"},
     {"model.tied_embeddings", CONFIG_BOOL, AT(arch.tied_embeddings), .from_family = true,
      .doc = "the output head is the embedding"},
     {"model.init_std", CONFIG_NUMBER, AT(arch.init_std), 0, 10, .from_family = true,
-     .doc = "standard deviation of the initial weights; the projections back into the "
-            "residual stream get this divided by sqrt(2 layers)"},
+     .doc = "standard deviation of the initial weights"},
+    {"model.init", CONFIG_ENUM, AT(arch.init), .names = init_names, .from_family = true,
+     .doc = "scaled: the projections back into the residual stream get init_std / "
+            "sqrt(2 layers); plain: all get init_std; small: they get 2 / (layers "
+            "sqrt(hidden)), all others sqrt(2 / (5 hidden)) (GPT-NeoX)"},
+    {"model.init_cutoff", CONFIG_NUMBER, AT(arch.init_cutoff), 0, 100,
+     .from_family = true,
+     .doc = "initial weights stay within so many standard deviations; 0: all do"},
     {"model.recompute", CONFIG_ENUM, AT(recompute), .names = recompute_names,
      .initial = "none",
      .doc = "activations that backward computes again instead of keeping them: less "

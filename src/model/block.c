@@ -1,9 +1,9 @@
-/* One transformer block, pre-norm:
+/* One transformer block: the orders of struct arch's block, with
  *
- *   x2 = x  + attention(norm1(x)) Wo^T + bo
- *   y  = x2 + act(norm2(x2) Wu^T + bu) Wd^T + bd
+ *   a(h) = attention(h) Wo^T + bo      f(h) = act(h Wu^T + bu) Wd^T + bd
  *
- * Bias and residual are added by the products themselves, which saves passes over memory. */
+ * Bias and residual are added by the products themselves where no norm comes between, which saves
+ * passes over memory. */
 #include <math.h>
 
 #include "model/model_impl.h"
@@ -53,7 +53,7 @@ struct nn_rope rope_of(const struct model *m, const int32_t *positions)
     const struct shard_widths *w = &m->widths;
     return (struct nn_rope){.n_heads = w->heads + w->kv_heads, /* q and k, not v */
                             .head_size = m->arch.head_size,
-                            .half = m->arch.head_size / 2,
+                            .half = arch_rope_dims(&m->arch) / 2,
                             .table = m->rope_table,
                             .n_positions = m->arch.max_positions,
                             .positions = positions};
@@ -80,6 +80,17 @@ static bool keeps_norms(const struct model *m)
     return m->recompute == MODEL_RECOMPUTE_NONE && !tp_is_sharded(m->tp);
 }
 
+static bool norms_last(const struct model *m)
+{
+    return m->arch.block == ARCH_NORM_LAST;
+}
+
+/* What a half reads is what it is given: no norm in front, all rows here. */
+static bool reads_as_is(const struct model *m)
+{
+    return norms_last(m) && !tp_is_sharded(m->tp);
+}
+
 void block_take(struct model *m, struct block_saved *s, int64_t B, int64_t T,
                 struct arena *kept, struct arena *work)
 {
@@ -92,33 +103,57 @@ void block_take(struct model *m, struct block_saved *s, int64_t B, int64_t T,
     int64_t first, own;
     tp_rows(m->tp, N, &first, &own);
     s->qkv = take_from(m, most, N, (w->heads + 2 * w->kv_heads) * D);
+    if (m->arch.qk_norm) {
+        s->qk = take_from(m, most, N, (w->heads + w->kv_heads) * D);
+        s->qk_sums = take_floats(most, N, 2);
+    }
     s->att = take_from(m, most, N, w->heads * D);
     s->lse = take_floats(most, B * w->heads, T);
-    s->x2 = take_from(m, most, own, C);
+    s->x2 = take_from(m, m->arch.block == ARCH_PARALLEL ? work : most, own, C);
+    if (norms_last(m)) {
+        s->a1 = take_from(m, most, own, C);
+        s->a2 = take_from(m, most, own, C);
+    }
     s->u = take_from(m, most, N, m->arch.activation == ARCH_SWIGLU ? 2 * F : F);
-    s->h1 = take_from(m, norms, N, C);
-    s->stats1 = norm_stats(m, norms, own);
-    s->h2 = take_from(m, norms, N, C);
-    s->stats2 = norm_stats(m, norms, own);
+    if (!reads_as_is(m)) s->h1 = take_from(m, norms, N, C);
+    s->stats1 = norm_stats(m, norms_last(m) ? most : norms, own);
+    if (!reads_as_is(m)) s->h2 = take_from(m, norms, N, C);
+    s->stats2 = norm_stats(m, norms_last(m) ? most : norms, own);
     s->g = take_from(m, cheap, N, F);
 }
 
-void block_norm1(struct model *m, struct block *b, struct block_saved *s)
+/* h = norm(x), or x where norms come last */
+static void read_half(struct model *m, struct tensor *h, struct tensor *stats,
+                      const struct tensor *x, struct norm *norm)
 {
-    struct tensor h = tp_own(m->tp, &s->h1);
-    norm_fwd(m, &h, &s->stats1, &s->x, &b->norm1);
+    if (reads_as_is(m)) {
+        *h = *x;
+        return;
+    }
+    struct tensor own = tp_own(m->tp, h);
+    if (norms_last(m))
+        nn_bias_add(m->nn, &own, x, NULL);
+    else
+        norm_fwd(m, &own, stats, x, norm);
 }
 
-void block_norm2(struct model *m, struct block *b, struct block_saved *s)
+void block_read1(struct model *m, struct block *b, struct block_saved *s)
 {
-    struct tensor h = tp_own(m->tp, &s->h2);
-    norm_fwd(m, &h, &s->stats2, &s->x2, &b->norm2);
+    read_half(m, &s->h1, &s->stats1, &s->x, &b->norm1);
+}
+
+void block_read2(struct model *m, struct block *b, struct block_saved *s)
+{
+    const bool parallel = m->arch.block == ARCH_PARALLEL;
+    read_half(m, &s->h2, &s->stats2, parallel ? &s->x : &s->x2, &b->norm2);
 }
 
 void block_activate(struct model *m, struct block_saved *s)
 {
     if (m->arch.activation == ARCH_SWIGLU)
         nn_swiglu_fwd(m->nn, &s->g, &s->u);
+    else if (m->arch.activation == ARCH_GELU_ERF)
+        nn_gelu_erf_fwd(m->nn, &s->g, &s->u);
     else
         nn_gelu_fwd(m->nn, &s->g, &s->u);
 }
@@ -126,26 +161,42 @@ void block_activate(struct model *m, struct block_saved *s)
 void block_project(struct model *m, struct block *b, struct block_saved *s,
                    const int32_t *positions)
 {
-    block_norm1(m, b, s);
+    block_read1(m, b, s);
     column_fwd(m, &s->qkv, &s->h1, &b->qkv);
-    if (m->arch.position == ARCH_ROTARY) {
+    if (m->arch.qk_norm) qk_norm_fwd(m, b, s);
+    if (b->turns) {
         const struct nn_rope rope = rope_of(m, positions);
         nn_rope_fwd(m->nn, &s->qkv, &rope);
     }
 }
 
+/* out = x + the half whose last product is x w^T + b; with its norm where that comes last, made
+ * of `a`. */
+static void write_half(struct model *m, struct tensor *out, struct tensor *a,
+                       struct tensor *stats, const struct tensor *in,
+                       const struct linear *l, struct norm *norm, const struct tensor *x)
+{
+    if (!norms_last(m)) {
+        row_fwd(m, out, in, l, x);
+        return;
+    }
+    row_fwd(m, a, in, l, NULL);
+    norm_fwd(m, out, stats, a, norm);
+    nn_add(m->nn, out, x);
+}
+
 void block_finish(struct model *m, struct block *b, struct block_saved *s,
                   struct tensor *out)
 {
-    row_fwd(m, &s->x2, &s->att, &b->out, &s->x);
-    block_norm2(m, b, s);
-    if (m->arch.activation == ARCH_SWIGLU) {
+    write_half(m, &s->x2, &s->a1, &s->stats1, &s->att, &b->out, &b->norm1, &s->x);
+    block_read2(m, b, s);
+    if (m->arch.activation == ARCH_GELU) {
+        column_gelu_fwd(m, &s->g, &s->u, &s->h2, &b->up);
+    } else {
         column_fwd(m, &s->u, &s->h2, &b->up);
         block_activate(m, s);
-    } else {
-        column_gelu_fwd(m, &s->g, &s->u, &s->h2, &b->up);
     }
-    row_fwd(m, out, &s->g, &b->down, &s->x2);
+    write_half(m, out, &s->a2, &s->stats2, &s->g, &b->down, &b->norm2, &s->x2);
 }
 
 void block_fwd(struct model *m, struct block *b, struct block_saved *s,

@@ -1,5 +1,5 @@
-/* Backward of a block.  One gradient of the residual stream, dx, goes through it, to which every
- * branch adds.  It lies in the own rows of a tensor of all rows, so that gathering needs no
+/* Backward of a block.  One gradient of the residual stream, dx, goes through it, to which both
+ * halves add.  It lies in the own rows of a tensor of all rows, so that gathering needs no
  * copy.  Weight gradients are made on the way, or, when the schedule wants them later, from what
  * struct block_later keeps. */
 #include "model/model_impl.h"
@@ -24,6 +24,8 @@ void block_later_take(struct model *m, struct block_later *l, int64_t B, int64_t
     l->dnorm1b = take_vector(arena, C);
     l->dnorm2w = take_vector(arena, C);
     l->dnorm2b = take_vector(arena, C);
+    if (m->arch.qk_norm)
+        l->dqk_norm = take_vector(arena, (w->heads + w->kv_heads) * m->arch.head_size);
     if (m->recompute == MODEL_RECOMPUTE_FULL)
         block_take(m, &l->saved, B, T, arena, arena); /* what was recomputed stays */
 }
@@ -48,63 +50,130 @@ static struct norm norm_later(const struct norm *p, const struct tensor *w,
     return n;
 }
 
+static void activation_bwd(struct model *m, struct tensor *du, const struct tensor *dg,
+                           const struct tensor *u)
+{
+    if (m->arch.activation == ARCH_SWIGLU)
+        nn_swiglu_bwd(m->nn, du, dg, u);
+    else if (m->arch.activation == ARCH_GELU_ERF)
+        nn_gelu_erf_bwd(m->nn, du, dg, u);
+    else
+        nn_gelu_bwd(m->nn, du, dg, u);
+}
+
+/* dh[all] = gradient of s->h2 in the own rows, from d[all], that of the half's output. */
 static void mlp_bwd(struct model *m, struct block *b, struct block_saved *s,
-                    struct tensor *dx, struct block_later *later)
+                    struct tensor *dh, const struct tensor *d, struct block_later *later)
 {
     const size_t mark = arena_mark(m->arena);
     struct tensor dg = model_take(m, s->g.shape[0], s->g.shape[1]);
-    struct tensor dh = model_take(m, s->h2.shape[0], s->h2.shape[1]);
     struct tensor du = later ? later->du : dg; /* GELU's gradient may be made in place */
-    struct norm norm = b->norm2;
     if (!later && m->arch.activation == ARCH_SWIGLU)
         du = model_take(m, s->u.shape[0], s->u.shape[1]);
     if (later) {
-        const struct tensor own = tp_own(m->tp, dx);
+        const struct tensor own = tp_own(m->tp, d);
         copy(m, &later->d_out, &own);
-        norm = norm_later(&norm, &later->dnorm2w, &later->dnorm2b);
     }
-    row_bwd(m, &dg, dx, &s->g, &b->down, !later);
-    if (m->arch.activation == ARCH_SWIGLU)
-        nn_swiglu_bwd(m->nn, &du, &dg, &s->u);
-    else
-        nn_gelu_bwd(m->nn, &du, &dg, &s->u);
-    column_bwd(m, &dh, &du, &s->h2, &b->up, !later);
-    struct tensor dx_own = tp_own(m->tp, dx);
-    const struct tensor dh_own = tp_own(m->tp, &dh);
-    norm_bwd(m, &dx_own, &dh_own, &s->x2, &s->stats2, &norm);
+    row_bwd(m, &dg, d, &s->g, &b->down, !later);
+    activation_bwd(m, &du, &dg, &s->u);
+    column_bwd(m, dh, &du, &s->h2, &b->up, !later);
     arena_rewind(m->arena, mark);
 }
 
+/* The same of the other half: dh[all] = gradient of s->h1. */
 static void attention_bwd(struct model *m, struct block *b, struct block_saved *s,
-                          struct tensor *dx, const struct model_input *in,
-                          struct block_later *later)
+                          struct tensor *dh, const struct tensor *d,
+                          const struct model_input *in, struct block_later *later)
 {
     const struct nn_attention a = attention_of(m, in);
     const size_t mark = arena_mark(m->arena);
     struct tensor datt = model_take(m, s->att.shape[0], s->att.shape[1]);
-    struct tensor dh = model_take(m, s->h1.shape[0], s->h1.shape[1]);
     struct tensor dqkv =
         later ? later->dqkv : model_take(m, s->qkv.shape[0], s->qkv.shape[1]);
-    struct norm norm = b->norm1;
     if (later) {
-        const struct tensor own = tp_own(m->tp, dx);
+        const struct tensor own = tp_own(m->tp, d);
         copy(m, &later->d_x2, &own);
-        norm = norm_later(&norm, &later->dnorm1w, &later->dnorm1b);
     }
-    row_bwd(m, &datt, dx, &s->att, &b->out, !later);
+    row_bwd(m, &datt, d, &s->att, &b->out, !later);
     if (cp_size(m->cp) > 1)
         cp_attention_bwd(m->cp, m->nn, m->arena, &dqkv, &datt, &s->att, &s->lse, &s->qkv,
                          &a, in->spans);
     else
         nn_attention_bwd(m->nn, &dqkv, &datt, &s->att, &s->lse, &s->qkv, &a);
-    if (m->arch.position == ARCH_ROTARY) {
+    if (b->turns) {
         const struct nn_rope rope = rope_of(m, in->positions);
         nn_rope_bwd(m->nn, &dqkv, &rope);
     }
-    column_bwd(m, &dh, &dqkv, &s->h1, &b->qkv, !later);
+    if (m->arch.qk_norm)
+        qk_norm_bwd(m, b, s, &dqkv, later ? &later->dqk_norm : &b->qk_norm.dw);
+    column_bwd(m, dh, &dqkv, &s->h1, &b->qkv, !later);
+    arena_rewind(m->arena, mark);
+}
+
+/* dx += what comes back through a norm in front of a half */
+static void norm_first_bwd(struct model *m, struct tensor *dx, const struct tensor *dh,
+                           const struct tensor *x, const struct tensor *stats,
+                           struct norm *norm)
+{
     struct tensor dx_own = tp_own(m->tp, dx);
-    const struct tensor dh_own = tp_own(m->tp, &dh);
-    norm_bwd(m, &dx_own, &dh_own, &s->x, &s->stats1, &norm);
+    const struct tensor dh_own = tp_own(m->tp, dh);
+    norm_bwd(m, &dx_own, &dh_own, x, stats, norm);
+}
+
+/* d[all] = gradient, in the own rows, of what a norm behind a half was made of */
+static void norm_last_bwd(struct model *m, struct tensor *d, const struct tensor *dx,
+                          const struct tensor *a, const struct tensor *stats,
+                          struct norm *norm)
+{
+    struct tensor d_own = tp_own(m->tp, d);
+    const struct tensor dx_own = tp_own(m->tp, dx);
+    clear(m, &d_own);
+    norm_bwd(m, &d_own, &dx_own, a, stats, norm);
+}
+
+static void add_own(struct model *m, struct tensor *dx, const struct tensor *dh)
+{
+    struct tensor dx_own = tp_own(m->tp, dx);
+    const struct tensor dh_own = tp_own(m->tp, dh);
+    nn_add(m->nn, &dx_own, &dh_own);
+}
+
+/* Through both halves, in the order of the architecture. */
+static void halves_bwd(struct model *m, struct block *b, struct block_saved *s,
+                       struct tensor *dx, const struct model_input *in,
+                       struct block_later *later)
+{
+    const size_t mark = arena_mark(m->arena);
+    struct norm norm1 = b->norm1, norm2 = b->norm2;
+    struct tensor dh = model_take(m, s->qkv.shape[0], m->arch.hidden), other = {0};
+    if (later) {
+        norm1 = norm_later(&norm1, &later->dnorm1w, &later->dnorm1b);
+        norm2 = norm_later(&norm2, &later->dnorm2w, &later->dnorm2b);
+    }
+    if (m->arch.block != ARCH_NORM_FIRST)
+        other = model_take(m, s->qkv.shape[0], m->arch.hidden);
+    switch (m->arch.block) {
+    case ARCH_NORM_FIRST:
+        mlp_bwd(m, b, s, &dh, dx, later);
+        norm_first_bwd(m, dx, &dh, &s->x2, &s->stats2, &norm2);
+        attention_bwd(m, b, s, &dh, dx, in, later);
+        norm_first_bwd(m, dx, &dh, &s->x, &s->stats1, &norm1);
+        break;
+    case ARCH_NORM_LAST:
+        norm_last_bwd(m, &other, dx, &s->a2, &s->stats2, &norm2);
+        mlp_bwd(m, b, s, &dh, &other, later);
+        add_own(m, dx, &dh);
+        norm_last_bwd(m, &other, dx, &s->a1, &s->stats1, &norm1);
+        attention_bwd(m, b, s, &dh, &other, in, later);
+        add_own(m, dx, &dh);
+        break;
+    case ARCH_PARALLEL:
+        mlp_bwd(m, b, s, &other, dx, later);
+        attention_bwd(m, b, s, &dh, dx, in, later);
+        norm_first_bwd(m, dx, &other, &s->x, &s->stats2, &norm2);
+        norm_first_bwd(m, dx, &dh, &s->x, &s->stats1, &norm1);
+        break;
+    }
     arena_rewind(m->arena, mark);
 }
 
@@ -122,12 +191,20 @@ static void cheap_again(struct model *m, struct block *b, struct block_saved *s,
     struct arena nowhere = arena_measure();
     block_take(m, s, B, T, &nowhere, m->arena);
     s->qkv = kept.qkv;
+    s->qk = kept.qk;
+    s->qk_sums = kept.qk_sums;
     s->att = kept.att;
     s->lse = kept.lse;
+    s->a1 = kept.a1;
+    s->a2 = kept.a2;
     s->x2 = kept.x2;
     s->u = kept.u;
-    block_norm1(m, b, s);
-    block_norm2(m, b, s);
+    if (m->arch.block == ARCH_NORM_LAST) {
+        s->stats1 = kept.stats1;
+        s->stats2 = kept.stats2;
+    }
+    block_read1(m, b, s);
+    block_read2(m, b, s);
     if (m->recompute == MODEL_RECOMPUTE_NONE)
         s->g = kept.g;
     else
@@ -151,6 +228,7 @@ void block_bwd(struct model *m, struct block *b, struct block_saved *s, struct t
         clear(m, &later->dnorm1b);
         clear(m, &later->dnorm2w);
         clear(m, &later->dnorm2b);
+        clear(m, &later->dqk_norm);
     }
     if (m->recompute == MODEL_RECOMPUTE_FULL) {
         if (later)
@@ -162,8 +240,7 @@ void block_bwd(struct model *m, struct block *b, struct block_saved *s, struct t
     } else if (!keeps_all(m)) {
         cheap_again(m, b, &now, in->B, in->T);
     }
-    mlp_bwd(m, b, &now, dx, later);
-    attention_bwd(m, b, &now, dx, in, later);
+    halves_bwd(m, b, &now, dx, in, later);
     if (later) later->saved = now;
     arena_rewind(m->arena, mark);
 }
@@ -192,5 +269,6 @@ void block_weights(struct model *m, struct block *b, struct block_later *later)
     column_weights(m, &later->dqkv, &s.h1, &b->qkv);
     add_norm(m, &b->norm1, &later->dnorm1w, &later->dnorm1b);
     add_norm(m, &b->norm2, &later->dnorm2w, &later->dnorm2b);
+    if (m->arch.qk_norm) nn_add(m->nn, &b->qk_norm.dw, &later->dqk_norm);
     arena_rewind(m->arena, mark);
 }

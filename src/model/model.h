@@ -95,10 +95,10 @@ struct model_pass {
     const struct model_hooks *hooks; /* may be NULL */
 };
 
-/* What tp must be able to sum at once for the model of `params`: tp_options.max_replicated; and to
- * gather: max_gathered_bytes. */
+/* What tp must be able to sum at once for the model of `params` and micro-batches of up to max_rows
+ * rows: tp_options.max_replicated. */
 int64_t model_replicated_elements(const struct arch *a, const struct param_table *params,
-                                  int tp_size, bool sequence_parallel);
+                                  int tp_size, bool sequence_parallel, int64_t max_rows);
 
 /* Collective on tp and cp.  Step regime.  The head's loss is made in backward. */
 void model_forward(struct model *m, const struct model_pass *p);

@@ -18,17 +18,24 @@ struct norm {
 
 struct block {
     struct norm norm1, norm2;
+    struct norm qk_norm;              /* w.n_dims == 0: none; w of queries, then keys */
     struct linear qkv, out, up, down; /* up: gate | up for SwiGLU */
+    bool turns;                       /* by rotary positions */
     int unit;                         /* of the parameter table */
 };
 
 /* What forward of one block makes.  Of what is recomputed only the shapes outlive it. */
 struct block_saved {
-    struct tensor x;          /* [own,C] input */
-    struct tensor h1, stats1; /* [all,C], [own] after the first norm */
-    struct tensor qkv;        /* [all,(H+2K)D] after rotary */
-    struct tensor att, lse;   /* [all,H*D], [B*H,T] */
-    struct tensor x2;         /* [own,C] after the attention half */
+    struct tensor x; /* [own,C] input */
+    struct tensor h1,
+        stats1;        /* [all,C], [own] what the attention half reads; of its norm */
+    struct tensor qkv; /* [all,(H+2K)D] after rotary */
+    struct tensor qk,
+        qk_sums; /* [all,(H+K)D], [all,2] before the norm of queries and keys */
+    struct tensor att, lse; /* [all,H*D], [B*H,T] */
+    struct tensor a1,
+        a2;           /* [own,C] outputs of the halves in front of norms that come last */
+    struct tensor x2; /* [own,C] after the attention half */
     struct tensor h2, stats2; /* [all,C], [own] */
     struct tensor u, g;       /* [all,F or 2F], [all,F] before and after the activation */
 };
@@ -36,10 +43,11 @@ struct block_saved {
 /* What backward leaves to the weight gradients, when they come later. */
 struct block_later {
     struct block_saved saved;
-    struct tensor d_out, d_x2; /* [own,C] gradients of the block's output and of x2 */
-    struct tensor du, dqkv;    /* [all,F or 2F], [all,W] */
+    struct tensor d_out, d_x2;      /* [own,C] gradients of what the two halves put out */
+    struct tensor du, dqkv;         /* [all,F or 2F], [all,W] */
     struct tensor dnorm1w, dnorm1b; /* [C], fp32: the norms' own gradients of this pass */
     struct tensor dnorm2w, dnorm2b;
+    struct tensor dqk_norm; /* [(H+K)D], fp32 */
 };
 
 struct slot {
@@ -81,7 +89,7 @@ struct model {
     int n_blocks;
     struct block *blocks;
     struct chunk chunks[SHARD_MAX_CHUNKS];
-    float *rope_table; /* [max_positions, head_size / 2, 2] */
+    float *rope_table; /* [max_positions, arch_rope_dims / 2, 2] */
     /* kv heads that several tensor-parallel ranks hold: number here, or -1 */
     int n_shared;
     int64_t *shared;
@@ -133,9 +141,10 @@ void block_take(struct model *m, struct block_saved *s, int64_t B, int64_t T,
 struct nn_attention attention_of(const struct model *m, const struct model_input *in);
 struct nn_rope rope_of(const struct model *m, const int32_t *positions);
 
-/* s->x -> s->h1, all rows but for the gathering. */
-void block_norm1(struct model *m, struct block *b, struct block_saved *s);
-void block_norm2(struct model *m, struct block *b, struct block_saved *s);
+/* s->x -> s->h1, and s->x2 (s->x, if halves are parallel) -> s->h2: own rows, norm included where
+ * it comes first. */
+void block_read1(struct model *m, struct block *b, struct block_saved *s);
+void block_read2(struct model *m, struct block *b, struct block_saved *s);
 void block_activate(struct model *m, struct block_saved *s); /* s->u -> s->g */
 
 /* s->x -> s->qkv, rotary included. */
@@ -154,6 +163,14 @@ void block_bwd(struct model *m, struct block *b, struct block_saved *s, struct t
 void block_weights(struct model *m, struct block *b, struct block_later *later);
 void block_later_take(struct model *m, struct block_later *l, int64_t B, int64_t T,
                       struct arena *arena);
+
+/* ---- qk_norm.c ----------------------------------------------------------------------------- */
+
+/* The q and k columns of s->qkv, normalised over the heads of all tensor-parallel ranks. */
+void qk_norm_fwd(struct model *m, struct block *b, struct block_saved *s);
+/* dqkv in place; the gradient of the norm goes to dw. */
+void qk_norm_bwd(struct model *m, struct block *b, const struct block_saved *s,
+                 struct tensor *dqkv, struct tensor *dw);
 
 /* ---- replicated.c -------------------------------------------------------------------------- */
 

@@ -8,9 +8,12 @@
 #include "core/arena.h"
 #include "core/log.h"
 #include "core/rng.h"
+#include "model/names.h"
 
 /* Groups of neighbours start on a cache line; inside a group there are no gaps. */
 enum { GROUP_ALIGN = ARENA_ALIGN_BYTES / 4 };
+/* A block has at most so many parameters. */
+enum { BLOCK_PARAMS = 20 };
 
 struct builder {
     struct param_table *t;
@@ -122,8 +125,9 @@ static void describe_slices(struct param *p, const struct cut *c, bool owned)
     p->n = p->local[0] * p->local[1];
 }
 
-static void add(struct builder *b, const char *name, enum param_kind kind, int64_t rows,
-                int64_t cols, double mean, double std, const struct cut *c)
+static void add(struct builder *b, const char *name, const char *suffix,
+                enum param_kind kind, int64_t rows, int64_t cols, double mean, double std,
+                const struct cut *c)
 {
     struct param p = {.kind = kind,
                       .n_dims = cols > 0 ? 2 : 1,
@@ -132,10 +136,11 @@ static void add(struct builder *b, const char *name, enum param_kind kind, int64
                       .index = b->index++,
                       .global_offset = b->global_offset,
                       .init_mean = mean,
-                      .init_std = std};
+                      .init_std = std,
+                      .init_cutoff = b->a->init_cutoff};
     b->global_offset += p.shape[0] * p.shape[1];
     if (!b->held) return;
-    const int n = snprintf(p.name, sizeof p.name, "%s%s", b->prefix, name);
+    const int n = snprintf(p.name, sizeof p.name, "%s%s%s", b->prefix, name, suffix);
     CHECK(n > 0 && (size_t)n < sizeof p.name);
     describe_slices(&p, c, b->owned);
     CHECK(b->t->n_params < b->capacity);
@@ -153,97 +158,112 @@ static void end_replicated(struct builder *b)
 static void add_matrix(struct builder *b, const char *name, int64_t out, int64_t in,
                        struct cut c)
 {
-    add(b, name, PARAM_MATRIX, out, in, 0, b->a->init_std, &c);
+    add(b, name, ".weight", PARAM_MATRIX, out, in, 0, arch_init_std(b->a, false), &c);
 }
 
-/* A matrix that writes into the residual stream: its start is divided by sqrt(2 L) so that the
- * stream's variance does not grow with depth (Radford et al. 2019, section 2.3). */
+/* A matrix that writes into the residual stream. */
 static void add_residual(struct builder *b, const char *name, int64_t out, int64_t in,
                          struct cut c)
 {
-    add(b, name, PARAM_MATRIX, out, in, 0,
-        b->a->init_std / sqrt(2.0 * (double)b->a->n_layers), &c);
+    add(b, name, ".weight", PARAM_MATRIX, out, in, 0, arch_init_std(b->a, true), &c);
 }
 
 static void add_bias(struct builder *b, const char *name, int64_t n, struct cut c)
 {
-    add(b, name, PARAM_BIAS, n, 0, 0, 0, &c);
+    add(b, name, ".bias", PARAM_BIAS, n, 0, 0, 0, &c);
 }
 
 static void add_norm(struct builder *b, const char *name)
 {
     const struct cut c = whole(b);
-    char full[64];
     start_group(b);
-    snprintf(full, sizeof full, "%s.weight", name);
-    add(b, full, PARAM_NORM, b->a->hidden, 0, 1, 0, &c);
+    add(b, name, ".weight", PARAM_NORM, b->a->hidden, 0, 1, 0, &c);
     if (b->a->norm != ARCH_LAYERNORM) return;
     start_group(b);
-    snprintf(full, sizeof full, "%s.bias", name);
-    add(b, full, PARAM_NORM, b->a->hidden, 0, 0, 0, &c);
+    add(b, name, ".bias", PARAM_NORM, b->a->hidden, 0, 0, 0, &c);
 }
 
-/* transformers' gpt2: q, k and v are one matrix. */
-static struct cut gpt2_qkv(const struct builder *b)
+/* q, k and v as one matrix. */
+static struct cut fused_qkv(const struct builder *b)
 {
     const struct shard_widths *w = &b->widths;
-    const int64_t C = b->a->hidden, D = b->a->head_size;
+    const int64_t D = b->a->head_size, Q = b->a->n_heads * D, KV = b->a->n_kv_heads * D;
     struct cut c = some_rows(w->first_head * D, w->heads * D);
-    add_kv_rows(b, &c, C);
-    add_kv_rows(b, &c, 2 * C);
+    add_kv_rows(b, &c, Q);
+    add_kv_rows(b, &c, Q + KV);
     return c;
 }
 
-static void add_gpt2_block(struct builder *b)
-{
-    const struct shard_widths *w = &b->widths;
-    const int64_t C = b->a->hidden, F = b->a->ffn, D = b->a->head_size;
-    add_norm(b, "ln_1");
-    add_norm(b, "ln_2");
-    start_group(b);
-    add_bias(b, "attn.c_proj.bias", C, whole(b));
-    start_group(b);
-    add_bias(b, "mlp.c_proj.bias", C, whole(b));
-    end_replicated(b);
-    start_group(b);
-    add_matrix(b, "attn.c_attn.weight", 3 * C, C, gpt2_qkv(b));
-    start_group(b);
-    add_bias(b, "attn.c_attn.bias", 3 * C, gpt2_qkv(b));
-    start_group(b);
-    add_residual(b, "attn.c_proj.weight", C, C,
-                 some_cols(w->first_head * D, w->heads * D));
-    start_group(b);
-    add_matrix(b, "mlp.c_fc.weight", F, C, some_rows(w->first_ffn, w->ffn));
-    start_group(b);
-    add_bias(b, "mlp.c_fc.bias", F, some_rows(w->first_ffn, w->ffn));
-    start_group(b);
-    add_residual(b, "mlp.c_proj.weight", C, F, some_cols(w->first_ffn, w->ffn));
-}
-
-static void add_llama_block(struct builder *b)
+static void add_qkv(struct builder *b, const struct names *n)
 {
     const struct arch *a = b->a;
     const struct shard_widths *w = &b->widths;
     const int64_t C = a->hidden, D = a->head_size, Q = a->n_heads * D,
                   KV = a->n_kv_heads * D;
+    const struct cut q = some_rows(w->first_head * D, w->heads * D);
     struct cut kv = {.cols = -1};
     add_kv_rows(b, &kv, 0);
-    add_norm(b, "input_layernorm");
-    add_norm(b, "post_attention_layernorm");
+    start_group(b);
+    if (n->qkv) {
+        add_matrix(b, n->qkv, Q + 2 * KV, C, fused_qkv(b));
+        start_group(b);
+        if (a->qkv_bias) add_bias(b, n->qkv, Q + 2 * KV, fused_qkv(b));
+        return;
+    }
+    add_matrix(b, n->q, Q, C, q);
+    add_matrix(b, n->k, KV, C, kv);
+    add_matrix(b, n->v, KV, C, kv);
+    if (a->qkv_bias) {
+        start_group(b);
+        add_bias(b, n->q, Q, q);
+        add_bias(b, n->k, KV, kv);
+        add_bias(b, n->v, KV, kv);
+    }
+    if (a->qk_norm) {
+        start_group(b);
+        add(b, n->q_norm, ".weight", PARAM_NORM, Q, 0, 1, 0, &q);
+        add(b, n->k_norm, ".weight", PARAM_NORM, KV, 0, 1, 0, &kv);
+    }
+}
+
+static void add_mlp(struct builder *b, const struct names *n)
+{
+    const struct arch *a = b->a;
+    const struct shard_widths *w = &b->widths;
+    const struct cut rows = some_rows(w->first_ffn, w->ffn);
+    start_group(b);
+    if (n->gate) add_matrix(b, n->gate, a->ffn, a->hidden, rows);
+    add_matrix(b, n->up, a->ffn, a->hidden, rows);
+    if (a->mlp_bias) {
+        start_group(b);
+        if (n->gate) add_bias(b, n->gate, a->ffn, rows);
+        add_bias(b, n->up, a->ffn, rows);
+    }
+    start_group(b);
+    add_residual(b, n->down, a->hidden, a->ffn, some_cols(w->first_ffn, w->ffn));
+}
+
+static void add_block(struct builder *b, const struct names *n)
+{
+    const struct arch *a = b->a;
+    const struct shard_widths *w = &b->widths;
+    const int64_t C = a->hidden, D = a->head_size;
+    add_norm(b, n->norm1);
+    add_norm(b, n->norm2);
+    if (a->out_bias) {
+        start_group(b);
+        add_bias(b, n->out, C, whole(b));
+    }
+    if (a->mlp_bias) {
+        start_group(b);
+        add_bias(b, n->down, C, whole(b));
+    }
     end_replicated(b);
+    add_qkv(b, n);
     start_group(b);
-    add_matrix(b, "self_attn.q_proj.weight", Q, C,
-               some_rows(w->first_head * D, w->heads * D));
-    add_matrix(b, "self_attn.k_proj.weight", KV, C, kv);
-    add_matrix(b, "self_attn.v_proj.weight", KV, C, kv);
-    start_group(b);
-    add_residual(b, "self_attn.o_proj.weight", C, Q,
+    add_residual(b, n->out, C, a->n_heads * D,
                  some_cols(w->first_head * D, w->heads * D));
-    start_group(b);
-    add_matrix(b, "mlp.gate_proj.weight", a->ffn, C, some_rows(w->first_ffn, w->ffn));
-    add_matrix(b, "mlp.up_proj.weight", a->ffn, C, some_rows(w->first_ffn, w->ffn));
-    start_group(b);
-    add_residual(b, "mlp.down_proj.weight", C, a->ffn, some_cols(w->first_ffn, w->ffn));
+    add_mlp(b, n);
 }
 
 /* Which chunk of this rank holds the layer; -1: none. */
@@ -262,7 +282,6 @@ static int chunk_of(const struct builder *b, int64_t layer)
 static void add_embeddings(struct builder *b)
 {
     const struct arch *a = b->a;
-    const bool gpt2 = a->hf_gpt2_names;
     const bool first = shard_has_embedding(&b->shard, 0);
     const bool last = shard_has_head(&b->shard, b->shard.n_chunks - 1);
     const struct cut rows = some_rows(b->widths.first_token, b->widths.vocab);
@@ -270,22 +289,22 @@ static void add_embeddings(struct builder *b)
     start_unit(b);
     b->held = first || (last && a->tied_embeddings);
     b->owned = first;
-    add(b, gpt2 ? "transformer.wte.weight" : "model.embed_tokens.weight", PARAM_EMBEDDING,
-        a->vocab_size, a->hidden, 0, a->init_std, &rows);
+    add(b, names_of(a)->embedding, ".weight", PARAM_EMBEDDING, a->vocab_size, a->hidden,
+        0, arch_init_std(a, false), &rows);
     if (a->position != ARCH_LEARNED) return;
     start_group(b);
     if (b->held && !first) b->t->n_elements += a->max_positions * a->hidden;
     b->held = first;
     b->t->replicated[0] = (struct param_span){b->t->n_elements, b->t->n_elements};
-    add(b, "transformer.wpe.weight", PARAM_EMBEDDING, a->max_positions, a->hidden, 0,
-        a->init_std, &all);
+    add(b, names_of(a)->positions, ".weight", PARAM_EMBEDDING, a->max_positions,
+        a->hidden, 0, arch_init_std(a, false), &all);
     end_replicated(b);
 }
 
 static void add_all(struct builder *b)
 {
     const struct arch *a = b->a;
-    const bool gpt2 = a->hf_gpt2_names;
+    const struct names *n = names_of(a);
     add_embeddings(b);
     b->owned = true;
     for (int64_t l = 0; l < a->n_layers; l++) {
@@ -294,21 +313,17 @@ static void add_all(struct builder *b)
             start_unit(b);
         else
             start_group(b);
-        snprintf(b->prefix, sizeof b->prefix,
-                 gpt2 ? "transformer.h.%jd." : "model.layers.%jd.", (intmax_t)l);
-        if (gpt2)
-            add_gpt2_block(b);
-        else
-            add_llama_block(b);
+        snprintf(b->prefix, sizeof b->prefix, n->block, (intmax_t)l);
+        add_block(b, n);
     }
     b->prefix[0] = '\0';
     b->held = shard_has_head(&b->shard, b->shard.n_chunks - 1);
     start_unit(b);
-    add_norm(b, gpt2 ? "transformer.ln_f" : "model.norm");
+    add_norm(b, n->final_norm);
     end_replicated(b);
     if (!a->tied_embeddings) {
         start_group(b);
-        add_matrix(b, "lm_head.weight", a->vocab_size, a->hidden,
+        add_matrix(b, n->head, a->vocab_size, a->hidden,
                    some_rows(b->widths.first_token, b->widths.vocab));
     }
     b->t->n_elements = round_up(b->t->n_elements, b->align);
@@ -342,7 +357,7 @@ status_t param_table_init(struct param_table *t, const struct arch *a,
     struct builder b = {.t = t,
                         .a = a,
                         .shard = s ? *s : shard_whole(),
-                        .capacity = (int)(a->n_layers * 12 + 8),
+                        .capacity = (int)(a->n_layers * BLOCK_PARAMS + 8),
                         .align = align > 0 ? align : GROUP_ALIGN};
     CHECK(b.align % GROUP_ALIGN == 0);
     TRY(shard_check(a, b.shard.tp_size));
@@ -395,15 +410,28 @@ struct param_run param_run_at(const struct param *p, int64_t local)
                               .n = C == p->shape[1] ? rows * C - col : C - col};
 }
 
+/* Normal numbers of index [first, first + n), drawn again until they are within the cutoff. */
+static void draw(const struct param *p, uint64_t seed, uint64_t first, int64_t n,
+                 float *x)
+{
+    rng_normal(rng_key(seed, "init", p->name), first, x, n);
+    if (p->init_cutoff == 0) return;
+    const float most = (float)p->init_cutoff;
+    for (int64_t i = 0; i < n; i++)
+        for (uint64_t again = 1; fabsf(x[i]) > most; again++)
+            rng_normal(rng_key(seed + again, "init again", p->name), first + (uint64_t)i,
+                       x + i, 1);
+}
+
 /* x[0..n) = initial values of local elements [first, first + n) */
-static void init_block(const struct param *p, uint64_t key, int64_t first, int64_t n,
+static void init_block(const struct param *p, uint64_t seed, int64_t first, int64_t n,
                        float *x)
 {
     const float mean = (float)p->init_mean, std = (float)p->init_std;
     for (int64_t i = 0; i < n;) {
         const struct param_run run = param_run_at(p, first + i);
         const int64_t m = run.n < n - i ? run.n : n - i;
-        rng_normal(key, (uint64_t)run.global, x + i, m);
+        draw(p, seed, (uint64_t)run.global, m, x + i);
         i += m;
     }
     for (int64_t i = 0; i < n; i++) x[i] = mean + std * x[i];
@@ -417,11 +445,10 @@ static void init_part(const struct param *p, uint64_t seed, int64_t first, int64
         return;
     }
     enum { BLOCK = 1 << 14 };
-    const uint64_t key = rng_key(seed, "init", p->name);
 #pragma omp parallel for schedule(static)
     for (int64_t start = 0; start < n; start += BLOCK) {
         const int64_t m = n - start < BLOCK ? n - start : BLOCK;
-        init_block(p, key, first + start, m, x + start);
+        init_block(p, seed, first + start, m, x + start);
     }
 }
 

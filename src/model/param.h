@@ -8,8 +8,8 @@
  * Parameters lie in one flat buffer in table order, in units: embeddings first, then the
  * blocks, final norm and head last, so that backward finishes gradients from the end of the
  * buffer to its start.  Inside a block those come first of which every tensor-parallel rank has a
- * copy, without anything else in between; q, k and v (and gate and up) are neighbours without a
- * gap, so that one matrix product serves them together. */
+ * copy, without anything else in between; q, k and v (and gate and up, and the norms of q and k) are
+ * neighbours without a gap, so that one matrix product serves them together. */
 #pragma once
 
 #include <stdbool.h>
@@ -44,6 +44,7 @@ struct param {
     int index;                  /* in the table of the whole model */
     int64_t global_offset;      /* in the flat buffer of the whole model */
     double init_mean, init_std; /* normal; std 0: the constant */
+    double init_cutoff;         /* within so many deviations; 0: any */
 };
 
 struct param_span {

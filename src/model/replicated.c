@@ -30,17 +30,18 @@ status_t find_shared(struct model *m)
     return STATUS_OK;
 }
 
-/* Of one block: weights, and biases where there are any. */
+/* Of one block: weights, and biases and norms of keys where there are any. */
 static int64_t shared_elements(const struct arch *a, int n_shared)
 {
-    const int64_t row = a->hidden + (a->attention_bias ? 1 : 0);
-    return 2 * n_shared * a->head_size * row;
+    const int64_t row = 2 * (a->hidden + (a->qkv_bias ? 1 : 0)) + (a->qk_norm ? 1 : 0);
+    return n_shared * a->head_size * row;
 }
 
 int64_t model_replicated_elements(const struct arch *a, const struct param_table *t,
-                                  int tp_size, bool sequence_parallel)
+                                  int tp_size, bool sequence_parallel, int64_t max_rows)
 {
     int64_t most = shared_elements(a, list_shared(a, 0, tp_size, NULL));
+    if (a->qk_norm && most < 2 * max_rows) most = 2 * max_rows; /* qk_norm.c's sums */
     for (int u = 0; u < t->n_units && sequence_parallel; u++) {
         const int64_t n = t->replicated[u].high - t->replicated[u].low;
         if (n > most) most = n;
@@ -61,11 +62,13 @@ static struct tensor head_rows(const struct model *m, const struct tensor *dqkv,
     return tensor_rows(&t, row, D);
 }
 
-/* To (or from) one place behind the other in `sum`, heads that are not here being zero. */
-static float *move_heads(struct model *m, const struct tensor *dqkv, float *sum, bool out)
+/* To (or from) one place behind the other in `sum`, heads that are not here being zero; keys, and
+ * values if there are any. */
+static float *move_heads(struct model *m, const struct tensor *dqkv, float *sum,
+                         bool values, bool out)
 {
     for (int i = 0; i < m->n_shared; i++)
-        for (int v = 0; v < 2; v++) {
+        for (int v = 0; v < 1 + values; v++) {
             const int64_t cols = dqkv->n_dims == 2 ? dqkv->shape[1] : 1;
             struct tensor there = tensor_2d(sum, DTYPE_F32, m->arch.head_size, cols);
             sum += tensor_elements(&there);
@@ -79,6 +82,13 @@ static float *move_heads(struct model *m, const struct tensor *dqkv, float *sum,
     return sum;
 }
 
+static void move_shared(struct model *m, const struct block *b, float *sum, bool out)
+{
+    sum = move_heads(m, &b->qkv.dw, sum, true, out);
+    if (b->qkv.b.n_dims) sum = move_heads(m, &b->qkv.db, sum, true, out);
+    if (b->qk_norm.w.n_dims) move_heads(m, &b->qk_norm.dw, sum, false, out);
+}
+
 static void sum_shared_heads(struct model *m, struct block *b)
 {
     const size_t mark = arena_mark(m->arena);
@@ -86,11 +96,9 @@ static void sum_shared_heads(struct model *m, struct block *b)
     float *sum = arena_floats(m->arena, n);
     if (sum) {
         device_zero(m->device, sum, (size_t)n * sizeof *sum);
-        float *next = move_heads(m, &b->qkv.dw, sum, true);
-        if (b->qkv.b.n_dims) move_heads(m, &b->qkv.db, next, true);
+        move_shared(m, b, sum, true);
         tp_sum(m->tp, sum, n);
-        next = move_heads(m, &b->qkv.dw, sum, false);
-        if (b->qkv.b.n_dims) move_heads(m, &b->qkv.db, next, false);
+        move_shared(m, b, sum, false);
     }
     arena_rewind(m->arena, mark);
 }

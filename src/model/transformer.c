@@ -1,5 +1,6 @@
 /* A rank's part of the network: what it is made of, and what memory it takes. */
 #include "model/model_impl.h"
+#include "model/rope.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -36,15 +37,22 @@ struct tensor model_own(const struct model *m, const struct tensor *all)
 static status_t take_rope_table(struct model *m)
 {
     if (m->arch.position != ARCH_ROTARY) return STATUS_OK;
-    const int64_t half = m->arch.head_size / 2, n = m->arch.max_positions * half * 2;
+    const int64_t half = arch_rope_dims(&m->arch) / 2;
+    const int64_t n = m->arch.max_positions * half * 2;
     m->rope_table = arena_floats(m->arena, n);
     if (!m->rope_table) return STATUS_OK; /* measuring */
+    double *frequencies = calloc((size_t)half, sizeof *frequencies);
     float *table = malloc((size_t)n * sizeof *table);
-    if (!table) return status_set(STATUS_NOMEM, "no memory for the rotary angles");
-    nn_rope_table(table, m->arch.max_positions, half, m->arch.rope_theta);
-    device_copy_in(m->device, m->rope_table, table, (size_t)n * sizeof *table);
+    if (frequencies && table) {
+        rope_frequencies(&m->arch, frequencies);
+        nn_rope_table(table, m->arch.max_positions, half, frequencies,
+                      rope_attention_scale(&m->arch));
+        device_copy_in(m->device, m->rope_table, table, (size_t)n * sizeof *table);
+    }
+    const bool ok = frequencies && table;
+    free(frequencies);
     free(table);
-    return STATUS_OK;
+    return ok ? STATUS_OK : status_set(STATUS_NOMEM, "no memory for the rotary angles");
 }
 
 /* ---- slots: memory of micro-batches between forward and backward --------------------------- */

@@ -2,7 +2,6 @@
 
 void nn_add(struct nn *nn, struct tensor *y, const struct tensor *x)
 {
-    CHECK(y->dtype == DTYPE_F32 && x->dtype == DTYPE_F32);
-    CHECK(tensor_elements(y) == tensor_elements(x));
+    CHECK(y->dtype == x->dtype && tensor_elements(y) == tensor_elements(x));
     if (!nn->measuring) nn->ops->add(nn, y, x);
 }

@@ -123,11 +123,44 @@ struct nn_rope {
     const int32_t *positions; /* [N], each in [0, n_positions) */
 };
 
-/* Fill table[n_positions, half, 2]: angle(p, i) = p * theta^(-i/half).  Host memory. */
-void nn_rope_table(float *table, int64_t n_positions, int64_t half, double theta);
+/* frequencies[i] = theta^(-i/half), i < half */
+void nn_rope_frequencies(double *frequencies, int64_t half, double theta);
+/* Fill table[n_positions, half, 2] with cos and sin of angle(p, i) = p * frequencies[i], times
+ * `scale`.  Host memory. */
+void nn_rope_table(float *table, int64_t n_positions, int64_t half,
+                   const double *frequencies, double scale);
 /* In place on x: [N, W], W >= n_heads * head_size. */
 void nn_rope_fwd(struct nn *nn, struct tensor *x, const struct nn_rope *r);
 void nn_rope_bwd(struct nn *nn, struct tensor *dx, const struct nn_rope *r);
+
+/* ---- qk_norm.c: RMSNorm of queries and keys over all heads ------------------------------- */
+
+/* (OLMo 2: Team OLMo et al. 2025, arXiv:2501.00656, section 3.1.)  A row of qkv begins with q
+ * columns of queries and k of keys, of which there may be more on other ranks, as q_width and
+ * k_width of the whole model say: the caller adds up over ranks what the sums say.  The first
+ * k_others key columns are another rank's as well, and are its to count. */
+struct nn_qk_norm {
+    int64_t q, k, k_others, q_width, k_width;
+    float eps;
+    const struct tensor *w; /* [q + k] */
+    struct tensor *dw;      /* [q + k], may be NULL in forward */
+};
+
+/* raw = the q + k columns of qkv; sums[n] = the sum of squares of its queries, of its keys.
+ * raw: [N, q+k]; sums: [N,2] fp32; qkv: [N,W], W >= q + k */
+void nn_qk_norm_sums(struct nn *nn, struct tensor *sums, struct tensor *raw,
+                     const struct tensor *qkv, const struct nn_qk_norm *p);
+/* With the sums over ranks, rstd = 1/sqrt(sum / width + eps):   qkv = raw * rstd * w */
+void nn_qk_norm_fwd(struct nn *nn, struct tensor *qkv, const struct tensor *raw,
+                    const struct tensor *sums, const struct nn_qk_norm *p);
+/* dots[n] = sum of dqkv * w * raw over its queries, over its keys, all of them.  dots: [N,2] fp32 */
+void nn_qk_norm_dots(struct nn *nn, struct tensor *dots, const struct tensor *dqkv,
+                     const struct tensor *raw, const struct nn_qk_norm *p);
+/* With the sums of dots over ranks, in place:   dw += sum_n dy * raw * rstd
+ *   dqkv = rstd * (dy * w - raw * rstd^2 * dot / width), the second term where it is ours */
+void nn_qk_norm_bwd(struct nn *nn, struct tensor *dqkv, const struct tensor *raw,
+                    const struct tensor *sums, const struct tensor *dots,
+                    const struct nn_qk_norm *p);
 
 /* ---- attention.c ------------------------------------------------------------------------ */
 
@@ -195,6 +228,11 @@ void nn_attention_decode(struct nn *nn, struct tensor *y, struct tensor *cache_k
 void nn_gelu_fwd(struct nn *nn, struct tensor *y, const struct tensor *x);
 void nn_gelu_bwd(struct nn *nn, struct tensor *dx, const struct tensor *dy,
                  const struct tensor *x); /* dx may be dy */
+
+/* GELU itself (section 2):   y = x Phi(x) = x/2 erfc(-x/sqrt(2))       y, x: same shape */
+void nn_gelu_erf_fwd(struct nn *nn, struct tensor *y, const struct tensor *x);
+void nn_gelu_erf_bwd(struct nn *nn, struct tensor *dx, const struct tensor *dy,
+                     const struct tensor *x); /* dx may be dy */
 
 /* SwiGLU (Shazeer 2020, arXiv:2002.05202, equation 6): gu[N,2F] = gate | up
  *   y = gate * sigmoid(gate) * up                                y: [N,F] */
@@ -292,5 +330,5 @@ void nn_cast(struct nn *nn, struct tensor *y, const struct tensor *x);
 /* y[n, y_col + c] = x[n, x_col + c] for c < cols, in y's type.  y, x: 2-d, equally many rows. */
 void nn_copy_columns(struct nn *nn, struct tensor *y, int64_t y_col,
                      const struct tensor *x, int64_t x_col, int64_t cols);
-/* y += x, fp32, as many elements, any shape */
+/* y += x, of one type and as many elements, any shape */
 void nn_add(struct nn *nn, struct tensor *y, const struct tensor *x);

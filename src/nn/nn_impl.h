@@ -48,6 +48,9 @@ struct nn_ops {
                                const struct tensor *lse, const struct tensor *qkv,
                                const struct tensor *kv,
                                const struct nn_attention_part *a);
+    void (*qk_norm_bwd)(struct nn *nn, struct tensor *dqkv, const struct tensor *raw,
+                        const struct tensor *sums, const struct tensor *dots,
+                        const struct nn_qk_norm *p);
     void (*attention_decode)(struct nn *nn, struct tensor *y, struct tensor *cache_k,
                              struct tensor *cache_v, const struct tensor *qkv,
                              int64_t length, const struct nn_attention *a);
@@ -69,6 +72,15 @@ struct nn_ops {
     void (*gelu_fwd)(struct nn *nn, struct tensor *y, const struct tensor *x);
     void (*gelu_bwd)(struct nn *nn, struct tensor *dx, const struct tensor *dy,
                      const struct tensor *x);
+    void (*gelu_erf_fwd)(struct nn *nn, struct tensor *y, const struct tensor *x);
+    void (*gelu_erf_bwd)(struct nn *nn, struct tensor *dx, const struct tensor *dy,
+                         const struct tensor *x);
+    void (*qk_norm_sums)(struct nn *nn, struct tensor *sums, struct tensor *raw,
+                         const struct tensor *qkv, const struct nn_qk_norm *p);
+    void (*qk_norm_fwd)(struct nn *nn, struct tensor *qkv, const struct tensor *raw,
+                        const struct tensor *sums, const struct nn_qk_norm *p);
+    void (*qk_norm_dots)(struct nn *nn, struct tensor *dots, const struct tensor *dqkv,
+                         const struct tensor *raw, const struct nn_qk_norm *p);
     void (*swiglu_fwd)(struct nn *nn, struct tensor *y, const struct tensor *gu);
     void (*swiglu_bwd)(struct nn *nn, struct tensor *dgu, const struct tensor *dy,
                        const struct tensor *gu);

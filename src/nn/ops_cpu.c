@@ -94,6 +94,20 @@ static void layernorm_bwd(struct nn *nn, struct tensor *dx, const struct tensor 
     arena_rewind(&nn->scratch, mark);
 }
 
+static void qk_norm_bwd(struct nn *nn, struct tensor *dqkv, const struct tensor *raw,
+                        const struct tensor *sums, const struct tensor *dots,
+                        const struct nn_qk_norm *p)
+{
+    const size_t mark = arena_mark(&nn->scratch);
+    float *partial = arena_floats(&nn->scratch, nn->n_threads * cols_of(raw));
+    if (!nn->measuring) {
+        NN_CPU(qk_norm_bwd)
+        (nn->n_threads, tensor_f32(dqkv), partial, tensor_f32(raw), tensor_f32(sums),
+         tensor_f32(dots), rows_of(raw), cols_of(dqkv), p);
+    }
+    arena_rewind(&nn->scratch, mark);
+}
+
 /* q and kv may be one tensor, as the view says. */
 static void view_fwd(struct nn *nn, struct tensor *y, struct tensor *lse,
                      const struct tensor *q, const struct tensor *kv,
@@ -235,6 +249,43 @@ static void gelu_bwd(struct nn *nn, struct tensor *dx, const struct tensor *dy,
     (nn->n_threads, tensor_f32(dx), tensor_f32(dy), tensor_f32(x), tensor_elements(x));
 }
 
+static void gelu_erf_fwd(struct nn *nn, struct tensor *y, const struct tensor *x)
+{
+    NN_CPU(gelu_erf_fwd)
+    (nn->n_threads, tensor_f32(y), tensor_f32(x), tensor_elements(x));
+}
+
+static void gelu_erf_bwd(struct nn *nn, struct tensor *dx, const struct tensor *dy,
+                         const struct tensor *x)
+{
+    NN_CPU(gelu_erf_bwd)
+    (nn->n_threads, tensor_f32(dx), tensor_f32(dy), tensor_f32(x), tensor_elements(x));
+}
+
+static void qk_norm_sums(struct nn *nn, struct tensor *sums, struct tensor *raw,
+                         const struct tensor *qkv, const struct nn_qk_norm *p)
+{
+    NN_CPU(qk_norm_sums)
+    (nn->n_threads, tensor_f32(sums), tensor_f32(raw), tensor_f32(qkv), rows_of(raw),
+     cols_of(qkv), p);
+}
+
+static void qk_norm_fwd(struct nn *nn, struct tensor *qkv, const struct tensor *raw,
+                        const struct tensor *sums, const struct nn_qk_norm *p)
+{
+    NN_CPU(qk_norm_fwd)
+    (nn->n_threads, tensor_f32(qkv), tensor_f32(raw), tensor_f32(sums), rows_of(raw),
+     cols_of(qkv), p);
+}
+
+static void qk_norm_dots(struct nn *nn, struct tensor *dots, const struct tensor *dqkv,
+                         const struct tensor *raw, const struct nn_qk_norm *p)
+{
+    NN_CPU(qk_norm_dots)
+    (nn->n_threads, tensor_f32(dots), tensor_f32(dqkv), tensor_f32(raw), rows_of(raw),
+     cols_of(dqkv), p);
+}
+
 static void swiglu_fwd(struct nn *nn, struct tensor *y, const struct tensor *gu)
 {
     NN_CPU(swiglu_fwd)
@@ -348,6 +399,12 @@ const struct nn_ops NN_CPU(nn_ops) = {
     .rope = rope,
     .gelu_fwd = gelu_fwd,
     .gelu_bwd = gelu_bwd,
+    .gelu_erf_fwd = gelu_erf_fwd,
+    .gelu_erf_bwd = gelu_erf_bwd,
+    .qk_norm_sums = qk_norm_sums,
+    .qk_norm_fwd = qk_norm_fwd,
+    .qk_norm_dots = qk_norm_dots,
+    .qk_norm_bwd = qk_norm_bwd,
     .swiglu_fwd = swiglu_fwd,
     .swiglu_bwd = swiglu_bwd,
     .embedding_fwd = embedding_fwd,

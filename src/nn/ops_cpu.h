@@ -21,6 +21,16 @@ void NN_CPU(layernorm_bwd)(int threads, float *dx, float *dw, float *db, float *
                            const float *w, int64_t N, int64_t C);
 void NN_CPU(rope)(int threads, float *x, int64_t N, int64_t W, const struct nn_rope *r,
                   float sign);
+/* W: width of a row of qkv */
+void NN_CPU(qk_norm_sums)(int threads, float *sums, float *raw, const float *qkv,
+                          int64_t N, int64_t W, const struct nn_qk_norm *p);
+void NN_CPU(qk_norm_fwd)(int threads, float *qkv, const float *raw, const float *sums,
+                         int64_t N, int64_t W, const struct nn_qk_norm *p);
+void NN_CPU(qk_norm_dots)(int threads, float *dots, const float *dqkv, const float *raw,
+                          int64_t N, int64_t W, const struct nn_qk_norm *p);
+void NN_CPU(qk_norm_bwd)(int threads, float *dqkv, float *partial, const float *raw,
+                         const float *sums, const float *dots, int64_t N, int64_t W,
+                         const struct nn_qk_norm *p);
 void NN_CPU(attention_fwd)(int threads, float *y, float *lse, float *scratch,
                            const float *q, const float *kv, bool fresh,
                            const struct attention_view *a);
@@ -39,6 +49,9 @@ void NN_CPU(attention_decode)(int threads, float *y, float *cache_k, float *cach
                               const struct nn_attention *a);
 void NN_CPU(gelu_fwd)(int threads, float *y, const float *x, int64_t n);
 void NN_CPU(gelu_bwd)(int threads, float *dx, const float *dy, const float *x, int64_t n);
+void NN_CPU(gelu_erf_fwd)(int threads, float *y, const float *x, int64_t n);
+void NN_CPU(gelu_erf_bwd)(int threads, float *dx, const float *dy, const float *x,
+                          int64_t n);
 void NN_CPU(swiglu_fwd)(int threads, float *y, const float *gu, int64_t N, int64_t F);
 void NN_CPU(swiglu_bwd)(int threads, float *dgu, const float *dy, const float *gu,
                         int64_t N, int64_t F);

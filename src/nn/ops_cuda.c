@@ -93,6 +93,19 @@ static void layernorm_bwd(struct nn *nn, struct tensor *dx, const struct tensor 
     arena_rewind(&nn->scratch, mark);
 }
 
+static void qk_norm_bwd(struct nn *nn, struct tensor *dqkv, const struct tensor *raw,
+                        const struct tensor *sums, const struct tensor *dots,
+                        const struct nn_qk_norm *p)
+{
+    const int64_t N = rows_of(raw);
+    const size_t mark = arena_mark(&nn->scratch);
+    float *partial = arena_floats(&nn->scratch, cuda_qk_norm_bwd_floats(N, cols_of(raw)));
+    if (!nn->measuring)
+        cuda_qk_norm_bwd(stream_of(nn), dqkv->dtype, dqkv->data, partial, raw->data,
+                         tensor_f32(sums), tensor_f32(dots), N, cols_of(dqkv), p);
+    arena_rewind(&nn->scratch, mark);
+}
+
 static void attention_fwd(struct nn *nn, struct tensor *y, struct tensor *lse,
                           const struct tensor *qkv, const struct nn_attention *a)
 {
@@ -218,6 +231,39 @@ static void gelu_bwd(struct nn *nn, struct tensor *dx, const struct tensor *dy,
                   tensor_elements(x));
 }
 
+static void gelu_erf_fwd(struct nn *nn, struct tensor *y, const struct tensor *x)
+{
+    cuda_gelu_erf_fwd(stream_of(nn), x->dtype, y->data, x->data, tensor_elements(x));
+}
+
+static void gelu_erf_bwd(struct nn *nn, struct tensor *dx, const struct tensor *dy,
+                         const struct tensor *x)
+{
+    cuda_gelu_erf_bwd(stream_of(nn), x->dtype, dx->data, dy->data, x->data,
+                      tensor_elements(x));
+}
+
+static void qk_norm_sums(struct nn *nn, struct tensor *sums, struct tensor *raw,
+                         const struct tensor *qkv, const struct nn_qk_norm *p)
+{
+    cuda_qk_norm_sums(stream_of(nn), qkv->dtype, tensor_f32(sums), raw->data, qkv->data,
+                      rows_of(raw), cols_of(qkv), p);
+}
+
+static void qk_norm_fwd(struct nn *nn, struct tensor *qkv, const struct tensor *raw,
+                        const struct tensor *sums, const struct nn_qk_norm *p)
+{
+    cuda_qk_norm_fwd(stream_of(nn), qkv->dtype, qkv->data, raw->data, tensor_f32(sums),
+                     rows_of(raw), cols_of(qkv), p);
+}
+
+static void qk_norm_dots(struct nn *nn, struct tensor *dots, const struct tensor *dqkv,
+                         const struct tensor *raw, const struct nn_qk_norm *p)
+{
+    cuda_qk_norm_dots(stream_of(nn), dqkv->dtype, tensor_f32(dots), dqkv->data, raw->data,
+                      rows_of(raw), cols_of(dqkv), p);
+}
+
 static void swiglu_fwd(struct nn *nn, struct tensor *y, const struct tensor *gu)
 {
     cuda_swiglu_fwd(stream_of(nn), gu->dtype, y->data, gu->data, rows_of(y), cols_of(y));
@@ -291,7 +337,7 @@ static void copy_columns(struct nn *nn, struct tensor *y, int64_t y_col,
 
 static void add(struct nn *nn, struct tensor *y, const struct tensor *x)
 {
-    cuda_add(stream_of(nn), tensor_f32(y), tensor_f32(x), tensor_elements(y));
+    cuda_add(stream_of(nn), x->dtype, y->data, x->data, tensor_elements(y));
 }
 
 const struct nn_ops nn_cuda_ops = {
@@ -317,6 +363,12 @@ const struct nn_ops nn_cuda_ops = {
     .rope = rope,
     .gelu_fwd = gelu_fwd,
     .gelu_bwd = gelu_bwd,
+    .gelu_erf_fwd = gelu_erf_fwd,
+    .gelu_erf_bwd = gelu_erf_bwd,
+    .qk_norm_sums = qk_norm_sums,
+    .qk_norm_fwd = qk_norm_fwd,
+    .qk_norm_dots = qk_norm_dots,
+    .qk_norm_bwd = qk_norm_bwd,
     .swiglu_fwd = swiglu_fwd,
     .swiglu_bwd = swiglu_bwd,
     .embedding_fwd = embedding_fwd,

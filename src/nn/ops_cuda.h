@@ -64,10 +64,26 @@ void cuda_attention_decode(cudaStream_t s, enum dtype t, void *y, void *cache_k,
                            void *cache_v, float *scratch, const void *qkv, int64_t length,
                            const struct nn_attention *a);
 
+/* qk_norm.cu; W: width of a row of qkv */
+void cuda_qk_norm_sums(cudaStream_t s, enum dtype t, float *sums, void *raw,
+                       const void *qkv, int64_t N, int64_t W, const struct nn_qk_norm *p);
+void cuda_qk_norm_fwd(cudaStream_t s, enum dtype t, void *qkv, const void *raw,
+                      const float *sums, int64_t N, int64_t W,
+                      const struct nn_qk_norm *p);
+void cuda_qk_norm_dots(cudaStream_t s, enum dtype t, float *dots, const void *dqkv,
+                       const void *raw, int64_t N, int64_t W, const struct nn_qk_norm *p);
+int64_t cuda_qk_norm_bwd_floats(int64_t N, int64_t C);
+void cuda_qk_norm_bwd(cudaStream_t s, enum dtype t, void *dqkv, float *partial,
+                      const void *raw, const float *sums, const float *dots, int64_t N,
+                      int64_t W, const struct nn_qk_norm *p);
+
 /* gelu.cu, swiglu.cu */
 void cuda_gelu_fwd(cudaStream_t s, enum dtype t, void *y, const void *x, int64_t n);
 void cuda_gelu_bwd(cudaStream_t s, enum dtype t, void *dx, const void *dy, const void *x,
                    int64_t n);
+void cuda_gelu_erf_fwd(cudaStream_t s, enum dtype t, void *y, const void *x, int64_t n);
+void cuda_gelu_erf_bwd(cudaStream_t s, enum dtype t, void *dx, const void *dy,
+                       const void *x, int64_t n);
 void cuda_swiglu_fwd(cudaStream_t s, enum dtype t, void *y, const void *gu, int64_t N,
                      int64_t F);
 void cuda_swiglu_bwd(cudaStream_t s, enum dtype t, void *dgu, const void *dy,
@@ -102,7 +118,7 @@ void cuda_loss_add(cudaStream_t s, struct nn_loss *loss, const float *row_loss,
                    const int32_t *targets, int64_t N);
 
 /* add.cu, columns.cu; y and x begin at the first column */
-void cuda_add(cudaStream_t s, float *y, const float *x, int64_t n);
+void cuda_add(cudaStream_t s, enum dtype t, void *y, const void *x, int64_t n);
 void cuda_copy_columns(cudaStream_t s, void *y, enum dtype yt, int64_t y_width,
                        const void *x, enum dtype xt, int64_t x_width, int64_t N,
                        int64_t cols);

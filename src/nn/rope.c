@@ -2,14 +2,21 @@
 
 #include <math.h>
 
-void nn_rope_table(float *table, int64_t n_positions, int64_t half, double theta)
+void nn_rope_frequencies(double *frequencies, int64_t half, double theta)
+{
+    for (int64_t i = 0; i < half; i++)
+        frequencies[i] = pow(theta, -(double)i / (double)half);
+}
+
+void nn_rope_table(float *table, int64_t n_positions, int64_t half,
+                   const double *frequencies, double scale)
 {
     for (int64_t i = 0; i < half; i++) {
-        const double turn = pow(theta, -(double)i / (double)half);
+        const double turn = frequencies[i];
         for (int64_t p = 0; p < n_positions; p++) {
             float *entry = table + 2 * (p * half + i);
-            entry[0] = (float)cos((double)p * turn);
-            entry[1] = (float)sin((double)p * turn);
+            entry[0] = (float)(scale * cos((double)p * turn));
+            entry[1] = (float)(scale * sin((double)p * turn));
         }
     }
 }

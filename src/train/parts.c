@@ -57,8 +57,8 @@ struct tp_options parts_tp(const struct parts_options *o)
         .dtype = o->dtype,
         .max_rows = rows,
         .width = c->arch.hidden,
-        .max_replicated =
-            model_replicated_elements(&c->arch, o->params, size, c->sequence_parallel),
+        .max_replicated = model_replicated_elements(&c->arch, o->params, size,
+                                                    c->sequence_parallel, rows),
         /* maximum, sum and target of each row from each rank */
         .max_gathered_bytes = 3 * size * rows * (int64_t)sizeof(float)};
 }

@@ -15,7 +15,8 @@ static const struct arch models[] = {{.n_layers = 4,
                                       .position = ARCH_ROTARY,
                                       .activation = ARCH_SWIGLU,
                                       .norm_eps = 1e-5,
-                                      .rope_theta = 1e4},
+                                      .rope_theta = 1e4,
+                                      .rope_fraction = 1},
                                      {.n_layers = 4,
                                       .hidden = 12,
                                       .n_heads = 6,
@@ -27,11 +28,12 @@ static const struct arch models[] = {{.n_layers = 4,
                                       .norm = ARCH_LAYERNORM,
                                       .position = ARCH_LEARNED,
                                       .activation = ARCH_GELU,
-                                      .attention_bias = true,
+                                      .qkv_bias = true,
+                                      .out_bias = true,
                                       .mlp_bias = true,
                                       .tied_embeddings = true,
                                       .norm_eps = 1e-5,
-                                      .hf_gpt2_names = true}};
+                                      .names = ARCH_NAMES_GPT2}};
 
 /* tp x pp x dp = the ranks; of every width, uneven cuts. */
 struct cut {

@@ -10,7 +10,13 @@
 #include "harness/harness.h"
 #include "model/model.h"
 
+/* One for each family. */
+static const char *const fixture_names[] = {"gpt2",  "llama",   "qwen2",
+                                            "olmo2", "smollm3", "gpt_neox"};
+enum { N_FIXTURES = sizeof fixture_names / sizeof *fixture_names };
+
 struct fixture {
+    const char *family;
     json_t *json;
     float *floats; /* values, then gradients of each case */
     struct arch arch;
@@ -47,7 +53,8 @@ static inline void fixture_open(struct fixture *f, const char *name)
                             .ffn = fixture_int(a, "ffn"),
                             .vocab_size = fixture_int(a, "vocab_size"),
                             .max_positions = fixture_int(a, "max_positions")};
-    ASSERT_OK(arch_family(&f->arch, json_string_value(json_object_get(a, "family"))));
+    f->family = name;
+    ASSERT_OK(arch_family(&f->arch, name));
     ASSERT_OK(param_table_init(&f->params, &f->arch, NULL, 0));
     f->B = fixture_int(f->json, "B");
     f->T = fixture_int(f->json, "T");

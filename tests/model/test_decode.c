@@ -44,14 +44,13 @@ static void decode_fixture(const struct fixture *f, enum dtype t, double toleran
 
 TEST(decoding_with_a_cache_equals_the_whole_forward)
 {
-    static const char *const names[] = {"gpt2", "llama"};
     static const double tolerances[] = {
         [DTYPE_F32] = 1e-4, [DTYPE_BF16] = 2e-2, [DTYPE_F16] = 3e-3};
     struct device *dev = NULL;
     ASSERT_OK(test_device_open(&dev));
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < N_FIXTURES; i++) {
         struct fixture f;
-        fixture_open(&f, names[i]);
+        fixture_open(&f, fixture_names[i]);
         for (enum dtype t = DTYPE_F32; t <= DTYPE_F16; t++)
             if (device_supports(dev, t)) decode_fixture(&f, t, tolerances[t]);
         fixture_close(&f);

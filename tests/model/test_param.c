@@ -20,6 +20,7 @@ static const struct arch llama = {.n_layers = 7,
                                   .activation = ARCH_SWIGLU,
                                   .norm_eps = 1e-5,
                                   .rope_theta = 1e4,
+                                  .rope_fraction = 1,
                                   .init_std = 0.02};
 static const struct arch gpt2 = {.n_layers = 5,
                                  .hidden = 24,
@@ -32,12 +33,13 @@ static const struct arch gpt2 = {.n_layers = 5,
                                  .norm = ARCH_LAYERNORM,
                                  .position = ARCH_LEARNED,
                                  .activation = ARCH_GELU,
-                                 .attention_bias = true,
+                                 .qkv_bias = true,
+                                 .out_bias = true,
                                  .mlp_bias = true,
                                  .tied_embeddings = true,
                                  .norm_eps = 1e-5,
                                  .init_std = 0.02,
-                                 .hf_gpt2_names = true};
+                                 .names = ARCH_NAMES_GPT2};
 
 /* How often each element of the whole model is on some rank, and answered for. */
 struct census {

@@ -24,7 +24,9 @@ enum { N_CASES = sizeof cases / sizeof *cases };
 static struct nn_rope make(const struct rope_case *k, double theta)
 {
     float *table = test_alloc((size_t)(POSITIONS * k->half * 2) * sizeof *table);
-    nn_rope_table(table, POSITIONS, k->half, theta);
+    double frequencies[256];
+    nn_rope_frequencies(frequencies, k->half, theta);
+    nn_rope_table(table, POSITIONS, k->half, frequencies, 1);
     int32_t *positions = test_alloc((size_t)k->N * sizeof *positions);
     for (int64_t n = 0; n < k->N; n++) positions[n] = (int32_t)((n * 17 + 3) % POSITIONS);
     return (struct nn_rope){.n_heads = k->n_heads,
@@ -150,7 +152,9 @@ TEST(rope_bwd_is_the_transpose_of_fwd)
 TEST(rope_position_zero_turns_nothing)
 {
     float table[2 * 2 * 4];
-    nn_rope_table(table, 2, 4, 10000);
+    double frequencies[4];
+    nn_rope_frequencies(frequencies, 4, 10000);
+    nn_rope_table(table, 2, 4, frequencies, 1);
     for (int i = 0; i < 4; i++) {
         assert_true(table[2 * i] == 1.0f && table[2 * i + 1] == 0.0f);
         const double angle = pow(10000, -i / 4.0);

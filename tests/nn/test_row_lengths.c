@@ -168,7 +168,9 @@ static void same_at_odd_addresses(const struct setting *s, void *arg)
     const struct tensor gu = rounded(randn_2d(1, N, 2 * F), s->t);
     const struct tensor dy0 = rounded(randn_2d(2, N, F), s->t);
     float *table = test_alloc((size_t)(N * 16 * 2) * sizeof *table);
-    nn_rope_table(table, N, 16, 10000);
+    double frequencies[16];
+    nn_rope_frequencies(frequencies, 16, 10000);
+    nn_rope_table(table, N, 16, frequencies, 1);
     const int32_t positions[] = {2, 0, 1};
     const struct nn_rope r = {
         .n_heads = 3,

@@ -10,7 +10,7 @@
 #include "core/rng.h"
 #include "harness/harness.h"
 
-enum { CELL_MODELS = 2, CELL_MAX_RANKS = 8 };
+enum { CELL_MODELS = 6, CELL_MAX_RANKS = 8 };
 enum {
     CELL_DP,
     CELL_CP,
@@ -44,7 +44,7 @@ static inline int cell_ranks(const struct cell *c)
 /* Of the models in test_layouts.c; an emulated GPU has smaller ones. */
 static inline int cell_layers(int model)
 {
-    static const int layers[2][CELL_MODELS] = {{7, 9}, {4, 5}};
+    static const int layers[2][CELL_MODELS] = {{7, 9, 5, 4, 8, 4}, {4, 5, 4, 4, 5, 4}};
     return layers[strcmp(test_device_name(), "cpu") != 0][model];
 }
 
@@ -65,13 +65,13 @@ static inline struct cells cells_list(void)
 {
     static const int low[CELL_SETTINGS] = {1, 1, 1, 1, 0, 0, 0, 0, 0};
     static const int high[CELL_SETTINGS] = {8, 8, 8, 8, 3, 2, 2, 1, CELL_MODELS - 1};
-    struct cells list = {.all = test_alloc(100000 * sizeof *list.all)};
+    struct cells list = {.all = test_alloc(200000 * sizeof *list.all)};
     struct cell c = {.chosen = false};
     memcpy(c.value, low, sizeof low);
     for (int i = 0; i < CELL_SETTINGS;) {
         if (cell_is_one(&c)) list.all[list.n++] = c;
         for (i = 0; i < CELL_SETTINGS && ++c.value[i] > high[i]; i++) c.value[i] = low[i];
-        assert_true(list.n < 100000);
+        assert_true(list.n < 200000);
     }
     return list;
 }

@@ -16,7 +16,13 @@ enum { STEPS = 5 };
 
 static const char *const models[CELL_MODELS] = {
     "family: llama, hidden: 72, heads: 9, kv_heads: 3, ffn: 100, vocab_size: 1021",
-    "family: gpt2, hidden: 64, heads: 8, ffn: 130, vocab_size: 1021"};
+    "family: gpt2, hidden: 64, heads: 8, ffn: 130, vocab_size: 1021",
+    "family: qwen2, hidden: 40, heads: 9, kv_heads: 3, head_size: 8, ffn: 50, "
+    "vocab_size: 211",
+    "family: olmo2, hidden: 40, heads: 9, kv_heads: 3, head_size: 4, ffn: 50, "
+    "vocab_size: 211",
+    "family: smollm3, hidden: 48, heads: 8, kv_heads: 2, ffn: 50, vocab_size: 211",
+    "family: gpt_neox, hidden: 64, heads: 8, ffn: 130, vocab_size: 211"};
 
 static bool on_cpu(void)
 {

@@ -66,7 +66,8 @@ static int64_t shared_elements(const struct trainer *t)
         shard_kv_owner(a, comm_size(t->layout.tp), j, &several);
         shared += several;
     }
-    return 2 * shared * a->head_size * (a->hidden + (a->attention_bias ? 1 : 0));
+    const int64_t row = 2 * (a->hidden + (a->qkv_bias ? 1 : 0)) + (a->qk_norm ? 1 : 0);
+    return shared * a->head_size * row;
 }
 
 static int64_t tensor_parallel(const struct trainer *t)
@@ -88,6 +89,8 @@ static int64_t tensor_parallel(const struct trainer *t)
                      (h.embeds + h.heads) * (G + R);
         else
             bytes += (h.layers * (again ? 6 : 4) + h.embeds + h.heads) * (G + R);
+        if (c->arch.qk_norm)
+            bytes += h.layers * (again ? 3 : 2) * all_reduce(2 * N, 4, tp);
         if (h.heads) bytes += 3 * 4 * N * (comm_size(tp) - 1);
     }
     const int sums = t->units ? t->schedule.n_micro : 1;
@@ -218,13 +221,16 @@ TEST(every_axis_sends_what_its_formula_says)
         "parallel={tp: 2, cp: 2, sequence: false}", "parallel={tp: 4}",
         "parallel={cp: 2, pp: 2, zero: 2}", "parallel={tp: 2, zero: 2}"};
     static const char *const models[] = {"model.recompute=none", "model.recompute=full",
-                                         "model={family: gpt2, kv_heads: 6}"};
+                                         "model={family: gpt2, kv_heads: 6}",
+                                         "model={family: olmo2, recompute: full}",
+                                         "model={family: gpt_neox, kv_heads: 6}"};
+    enum { N_MODELS = sizeof models / sizeof *models };
     struct comm *world = test_world();
     const char *folder = test_folder();
     if (comm_rank(world) == 0) run_prepare(folder);
     comm_barrier(world);
     const bool loud = log_set_quiet(true);
-    for (size_t k = 0; k < 3; k++) {
+    for (size_t k = 0; k < N_MODELS; k++) {
         if (comm_size(world) == 2)
             for (size_t i = 0; i < sizeof of_two / sizeof *of_two; i++)
                 check(folder, of_two[i], models[k]);
