@@ -277,7 +277,7 @@ void pp_run(struct pp *pp, const struct pp_step *step)
 /* ---- forward only ---------------------------------------------------------------------------- */
 
 void pp_infer(struct pp *pp, struct model *model, const struct model_input *in,
-              struct nn_loss *loss)
+              struct nn_loss *loss, float *row_loss)
 {
     const struct pp_schedule *s = pp->schedule;
     const int64_t own = model_own_rows(model, in->B);
@@ -294,7 +294,7 @@ void pp_infer(struct pp *pp, struct model *model, const struct model_input *in,
             wait_all(&pp->receive[PP_FORWARD]);
         }
         comm_wait(q->requests[q->n_begun % IN_FLIGHT]);
-        model_infer(model, &p, NULL);
+        model_infer(model, &p, row_loss);
         if (to >= 0)
             message(q, pp_stage_of(s, to), true, &p.y, tag_of(pp, PP_FORWARD, 0, to));
     }

@@ -46,10 +46,10 @@ struct pp_step {
 /* All micro-batches of a step, forward and backward.  Collective on comm.  Step regime. */
 void pp_run(struct pp *pp, const struct pp_step *step);
 
-/* Forward of one micro-batch through all stages; its loss on the last one is added to *loss.
- * Collective on comm.  Step regime. */
+/* Forward of one micro-batch through all stages; its loss on the last one is added to *loss, and
+ * row_loss [B * T], which may be NULL, is that of each row.  Collective on comm.  Step regime. */
 void pp_infer(struct pp *pp, struct model *model, const struct model_input *in,
-              struct nn_loss *loss);
+              struct nn_loss *loss, float *row_loss);
 
 /* x[n], fp32: the sum of the first and the last stage's, on both, a piece at a time: gradients of
  * an embedding that the last stage's head shares.  n == 0, x NULL elsewhere.  Collective on comm.

@@ -72,7 +72,7 @@ status_t bench_open_device(struct device **d, enum dtype *t,
 {
     const int device = o->device == NOT_GIVEN ? c->device : o->device;
     const int precision = o->precision == NOT_GIVEN ? c->precision : o->precision;
-    TRY(place_open_alone(d, (enum config_device)device, 0));
+    TRY(place_open_alone(d, (enum config_device)device));
     TRY(place_check_model(*d, &c->arch));
     return place_precision(t, *d, (enum config_precision)precision);
 }

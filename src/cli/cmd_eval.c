@@ -1,48 +1,95 @@
 #include <getopt.h>
-#include <limits.h>
-#include <math.h>
+#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "cli/cli.h"
+#include "cli/eval.h"
 #include "cli/options.h"
-#include "core/file.h"
-#include "data/tokenizer.h"
-#include "train/evaluate.h"
-#include "train/inference.h"
 #include "train/launch.h"
-#include "train/place.h"
 
 static const char help[] =
     "usage: yoke eval PATH [--data FILE] [--sequences N] [--batch N] [--threads N]\n"
-    "                 [--device auto|cpu|cuda]\n\n"
+    "                 [--device auto|cpu|cuda] [--tp N] [--pp N] [--cp N] [--dp N]\n"
+    "                 [--set KEY=VALUE]...\n\n"
     "Loss (nats a token), perplexity and bits per byte of a checkpoint, and the unigram "
     "entropy\n"
     "of the same text.  PATH is a checkpoint or a run folder (its newest checkpoint).  "
-    "May run\n"
-    "under mpirun.\n\n"
+    "Under\n"
+    "mpirun the ranks share the work: by default every one has the whole model and a "
+    "part "
+    "of\n"
+    "the data; with --tp, --pp and --cp they share the model and the sequences, whatever "
+    "layout\n"
+    "the checkpoint is from.\n\n"
     "  --data FILE     token file (default: data.validation of the run)\n"
     "  --sequences N   at most N windows (default 0: all)\n"
     "  --batch N       sequences at a time (default 8)\n"
     "  --threads N     threads a rank (default: the cores it may use)\n"
-    "  --device NAME   auto, cpu or cuda (default auto)\n";
+    "  --device NAME   auto, cpu or cuda (default auto)\n"
+    "  --tp N, --pp N, --cp N, --dp N\n"
+    "                  the same as --set parallel.tp=N and so on\n"
+    "  --set KEY=VALUE override a key of the run's configuration; what it says of "
+    "parallel,\n"
+    "                  train.device and train.precision does not count here\n";
 
-struct arguments {
-    const char *path, *data;
-    int64_t sequences, batch, threads;
-    int device;
-};
+static const struct {
+    const char *option, *key;
+} named[] = {{"device", "train.device"},
+             {"tp", "parallel.tp"},
+             {"pp", "parallel.pp"},
+             {"cp", "parallel.cp"},
+             {"dp", "parallel.dp"}};
+enum { N_NAMED = sizeof named / sizeof *named, NAMED = 256 /* and behind: codes */ };
 
-static int parse(int argc, char **argv, struct arguments *a, int *exit_code)
+static status_t add_override(struct eval_arguments *a, const char *text)
 {
-    static const struct option options[] = {{"data", required_argument, NULL, 'd'},
-                                            {"sequences", required_argument, NULL, 'n'},
-                                            {"batch", required_argument, NULL, 'b'},
-                                            {"threads", required_argument, NULL, 't'},
-                                            {"device", required_argument, NULL, 'D'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
-    *a = (struct arguments){.batch = 8};
+    if (a->n_overrides == EVAL_MAX_OVERRIDES)
+        return status_set(STATUS_USAGE, "eval: too many --set");
+    a->overrides[a->n_overrides++] = text;
+    return STATUS_OK;
+}
+
+static status_t add_named(struct eval_arguments *a, int which)
+{
+    char *text = a->named[which];
+    snprintf(text, sizeof a->named[which], "%s=%s", named[which].key, optarg);
+    return add_override(a, text);
+}
+
+static status_t parse_option(struct eval_arguments *a, int c)
+{
+    if (c >= NAMED) return add_named(a, c - NAMED);
+    switch (c) {
+    case 'd':
+        a->data = optarg;
+        return STATUS_OK;
+    case 'n':
+        return option_int("--sequences", optarg, 0, INT64_MAX, &a->sequences);
+    case 'b':
+        return option_int("--batch", optarg, 1, 1 << 20, &a->batch);
+    case 't':
+        return option_int("--threads", optarg, 1, 4096, &a->threads);
+    default:
+        return add_override(a, optarg);
+    }
+}
+
+static int parse(int argc, char **argv, struct eval_arguments *a, int *exit_code)
+{
+    static const struct option plain[] = {{"data", required_argument, NULL, 'd'},
+                                          {"sequences", required_argument, NULL, 'n'},
+                                          {"batch", required_argument, NULL, 'b'},
+                                          {"threads", required_argument, NULL, 't'},
+                                          {"set", required_argument, NULL, 's'},
+                                          {"help", no_argument, NULL, 'h'}};
+    enum { N_PLAIN = sizeof plain / sizeof *plain };
+    struct option options[N_PLAIN + N_NAMED + 1] = {{0}};
+    for (int i = 0; i < N_PLAIN; i++) options[i] = plain[i];
+    for (int i = 0; i < N_NAMED; i++)
+        options[N_PLAIN + i] =
+            (struct option){named[i].option, required_argument, NULL, NAMED + i};
+    *a = (struct eval_arguments){.batch = 8};
     *exit_code = 0;
     opterr = 0;
     status_t st = STATUS_OK;
@@ -52,11 +99,7 @@ static int parse(int argc, char **argv, struct arguments *a, int *exit_code)
         if (c == '?')
             return *exit_code = cli_usage_early("eval", "unknown or incomplete option"),
                    1;
-        if (c == 'd') a->data = optarg;
-        if (c == 'n') st = option_int("--sequences", optarg, 0, INT64_MAX, &a->sequences);
-        if (c == 'b') st = option_int("--batch", optarg, 1, 1 << 20, &a->batch);
-        if (c == 'D') st = place_parse(optarg, &a->device);
-        if (c == 't') st = option_int("--threads", optarg, 1, 4096, &a->threads);
+        st = parse_option(a, c);
     }
     if (st != STATUS_OK) return *exit_code = cli_exit_early(st), 1;
     if (argc - optind != 1)
@@ -65,124 +108,26 @@ static int parse(int argc, char **argv, struct arguments *a, int *exit_code)
     return 0;
 }
 
-/* How many bytes each token stands for; NULL in *bytes when the run has no tokenizer. */
-static status_t load_token_bytes(const struct inference *i, int32_t **bytes)
-{
-    char path[PATH_MAX];
-    struct tokenizer *t = NULL;
-    inference_tokenizer_path(i, path);
-    *bytes = NULL;
-    if (!file_exists(path)) return STATUS_OK;
-    TRY(inference_tokenizer_open(&t, i));
-    const int64_t V = i->config.arch.vocab_size;
-    *bytes = calloc((size_t)V, sizeof **bytes);
-    if (!*bytes) {
-        tokenizer_close(&t);
-        return status_set(STATUS_NOMEM, "no memory for the lengths of %jd tokens",
-                          (intmax_t)V);
-    }
-    for (int64_t id = 0; id < V && id < tokenizer_vocab_size(t); id++) {
-        size_t n = 0;
-        tokenizer_bytes(t, id, &n);
-        if (id != tokenizer_eos(t)) (*bytes)[id] = (int32_t)n; /* eos is no text */
-    }
-    tokenizer_close(&t);
-    return STATUS_OK;
-}
-
-static status_t open_data(struct sampler **s, const struct inference *i,
-                          const struct arguments *a)
-{
-    struct data_source given = {.path = (char *)(uintptr_t)a->data, .weight = 1};
-    const struct config *c = &i->config;
-    if (!a->data && c->validation.n == 0)
-        return status_set(STATUS_USAGE,
-                          "the run has no data.validation; give --data FILE");
-    const struct data_source *sources = a->data ? &given : c->validation.items;
-    const int n = a->data ? 1 : c->validation.n;
-    const struct sampler_options o = {.sources = sources,
-                                      .n_sources = n,
-                                      .T = c->sequence_length,
-                                      .document_mask = c->document_mask,
-                                      .check = inputs_check(c, sources, n)};
-    TRY(sampler_create(s, &o));
-    const struct token_file_info *info = token_file_info(sampler_file(*s, 0));
-    if (info->vocab_size > c->arch.vocab_size)
-        return status_set(STATUS_DATA, "%s: has %jd token ids, the model %jd",
-                          token_file_path(sampler_file(*s, 0)),
-                          (intmax_t)info->vocab_size, (intmax_t)c->arch.vocab_size);
-    return STATUS_OK;
-}
-
-static void report(const struct evaluation *e, double unigram)
-{
-    printf("validation loss %.4f perplexity %.3f", e->loss, exp(e->loss));
-    if (e->n_bytes > 0)
-        printf(" bits_per_byte %.4f",
-               e->loss * (double)e->n_targets / (double)e->n_bytes / M_LN2);
-    printf(" unigram %.4f targets %jd sequences %jd\n", unigram, (intmax_t)e->n_targets,
-           (intmax_t)e->n_sequences);
-}
-
-static void add_loss(void *model, const struct model_input *in, struct nn_loss *loss)
-{
-    model_loss(model, in, loss, NULL);
-}
-
-static status_t run(struct comm *world, const struct arguments *a)
+static status_t run(struct comm *world, const struct eval_arguments *a)
 {
     struct inference i = {0};
-    struct sampler *sampler = NULL;
-    struct evaluation e;
-    int32_t *token_bytes = NULL;
-    int64_t *histogram = NULL;
     int threads = 0;
-    status_t st = launch_check(world, a->path, (int)a->threads, &threads);
-    int local_rank = 0;
-    if (st == STATUS_OK) st = place_local_rank(&local_rank, world);
-    if (st != STATUS_OK) return st;
-    const struct inference_options io = {.path = a->path,
-                                         .device = a->device,
-                                         .local_rank = local_rank,
-                                         .n_threads = threads,
-                                         .max_B = a->batch};
-    st = inference_open(&i, &io);
-    if (st == STATUS_OK) st = load_token_bytes(&i, &token_bytes);
-    if (st == STATUS_OK) st = open_data(&sampler, &i, a);
-    if (st == STATUS_OK) {
-        histogram = calloc((size_t)i.config.arch.vocab_size, sizeof *histogram);
-        if (!histogram) st = status_set(STATUS_NOMEM, "no memory for a histogram");
-    }
-    st = comm_agree(world, st);
-    if (st != STATUS_OK) goto out;
-    const struct evaluate_options o = {.sampler = sampler,
-                                       .sequences = a->sequences,
-                                       .micro_batch = a->batch,
-                                       .T = i.config.sequence_length,
-                                       .inputs = &i.inputs,
-                                       .token_bytes = token_bytes,
-                                       .histogram = histogram,
-                                       .vocab_size = i.config.arch.vocab_size,
-                                       .rank = comm_rank(world),
-                                       .size = comm_size(world),
-                                       .counts = true,
-                                       .comm = world,
-                                       .loss = add_loss,
-                                       .context = i.model};
-    st = evaluate(&e, &o);
-    if (st == STATUS_OK && comm_rank(world) == 0)
-        report(&e, evaluate_unigram_entropy(histogram, o.vocab_size));
-out:
-    free(histogram);
-    free(token_bytes);
-    sampler_destroy(&sampler);
+    TRY(launch_check(world, a->path, (int)a->threads, &threads));
+    omp_set_num_threads(threads);
+    const struct inference_options o = {.path = a->path,
+                                        .world = world,
+                                        .overrides = a->overrides,
+                                        .n_overrides = a->n_overrides,
+                                        .n_threads = threads};
+    status_t st = comm_agree(world, inference_open(&i, &o));
+    if (st == STATUS_OK) st = eval_loss(&i, world, a);
     inference_release(&i);
     return st;
 }
 
 int cmd_eval(int argc, char **argv)
 {
-    struct arguments a;
+    struct eval_arguments a;
     struct comm *world = NULL;
     int code;
     if (parse(argc, argv, &a, &code)) return code;

@@ -11,7 +11,6 @@
 #include "data/tokenizer.h"
 #include "model/sample.h"
 #include "train/inference.h"
-#include "train/place.h"
 
 static const char help[] =
     "usage: yoke generate PATH [--prompt TEXT] [--tokens N] [--temperature X] [--top-k "
@@ -32,7 +31,7 @@ static const char help[] =
 struct arguments {
     const char *path, *prompt, *tokenizer;
     int64_t tokens, seed, threads;
-    int device;
+    char device[256]; /* an override; "": none */
     struct sample_options sample;
 };
 
@@ -52,7 +51,8 @@ static status_t parse_option(struct arguments *a, int c)
     case 'k':
         return option_int("--top-k", optarg, 0, INT32_MAX, &a->sample.top_k);
     case 'd':
-        return place_parse(optarg, &a->device);
+        snprintf(a->device, sizeof a->device, "train.device=%s", optarg);
+        return STATUS_OK;
     case 'j':
         return option_int("--threads", optarg, 1, 4096, &a->threads);
     case 't':
@@ -171,12 +171,15 @@ static status_t run(const struct arguments *a)
     struct inference i = {0};
     struct tokenizer *t = NULL;
     struct token_list prompt = {0};
+    const char *device = a->device;
     const struct inference_options o = {.path = a->path,
-                                        .device = a->device,
-                                        .n_threads = (int)a->threads,
-                                        .max_B = 1,
-                                        .decode = true};
+                                        .overrides = &device,
+                                        .n_overrides = a->device[0] != 0,
+                                        .n_threads = (int)a->threads};
+    struct inference_room room = {.max_B = 1, .decode = true};
     status_t st = inference_open(&i, &o);
+    room.T = i.config.sequence_length;
+    if (st == STATUS_OK) st = inference_load(&i, &room);
     if (st == STATUS_OK) st = open_tokenizer(&t, &i, a);
     if (st == STATUS_OK) st = encode_prompt(t, a->prompt, &prompt);
     if (st == STATUS_OK && prompt.n + a->tokens > i.config.arch.max_positions)

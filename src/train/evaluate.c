@@ -47,7 +47,7 @@ static status_t run(struct evaluation *e, struct nn_loss *loss,
         }
         const struct model_input in = inputs_load(o->inputs, 0, &b);
         o->loss(o->context, &in, &o->inputs->sums->loss);
-        count_targets(e, o, &b);
+        if (o->counts_tokens) count_targets(e, o, &b);
     }
 out:
     *loss = inputs_read_sums(o->inputs).loss; /* waits, so the batch may go */

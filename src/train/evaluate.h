@@ -16,8 +16,9 @@ struct evaluate_options {
     int64_t *histogram; /* [vocab_size] of targets, assigned; NULL: not wanted */
     int64_t vocab_size;
     int rank, size; /* of those who share the windows */
-    bool
-        counts; /* of the ranks that compute the same windows, this one's numbers count */
+    /* Of the ranks that compute the same windows: this one's loss counts (of each row one does),
+     * this one counts bytes and histogram (of them all one does). */
+    bool counts, counts_tokens;
     struct comm *comm; /* all of them */
     /* Add the loss of one micro-batch to *loss, in device memory. */
     void (*loss)(void *context, const struct model_input *in, struct nn_loss *loss);

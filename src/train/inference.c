@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "core/file.h"
+#include "core/log.h"
+#include "train/parts.h"
 #include "train/place.h"
 
 static status_t open_checkpoint(struct inference *i, const char *path)
@@ -26,27 +28,84 @@ static status_t open_checkpoint(struct inference *i, const char *path)
     return checkpoint_open(&i->checkpoint, latest);
 }
 
-/* A GPU in the precision that it trains in, or the CPU. */
-static status_t open_device(struct inference *i, const struct inference_options *o)
+/* A layout is of the machines at hand, not of the checkpoint. */
+static status_t parse_config(struct inference *i, const struct inference_options *o)
 {
-    TRY(place_open_alone(&i->device, (enum config_device)o->device, o->local_rank));
-    TRY(place_check_model(i->device, &i->config.arch));
-    return place_precision(&i->dtype, i->device, CONFIG_PRECISION_AUTO);
+    static const char *const anew[] = {
+        "parallel.dp=auto",       "parallel.tp=1",
+        "parallel.cp=1",          "parallel.pp=1",
+        "parallel.schedule=1f1b", "parallel.chunks=1",
+        "parallel.stages=auto",   "parallel.zero=0",
+        "parallel.comm=auto",     "parallel.share_gpu=false",
+        "train.device=auto",      "train.precision=auto"};
+    enum { N_ANEW = sizeof anew / sizeof *anew };
+    const char *text = checkpoint_meta(i->checkpoint)->config;
+    const char **all = malloc((size_t)(N_ANEW + o->n_overrides) * sizeof *all);
+    if (!all) return status_set(STATUS_NOMEM, "no memory for a configuration");
+    memcpy(all, anew, sizeof anew);
+    for (int k = 0; k < o->n_overrides; k++) all[N_ANEW + k] = o->overrides[k];
+    const status_t st = config_parse(&i->config, checkpoint_path(i->checkpoint), text,
+                                     strlen(text), all, N_ANEW + o->n_overrides);
+    free(all);
+    return st;
 }
 
-static status_t load_weights(struct inference *i, const struct inference_options *o)
+status_t inference_open(struct inference *i, const struct inference_options *o)
 {
-    const struct checkpoint_meta *meta = checkpoint_meta(i->checkpoint);
-    TRY(config_parse(&i->config, checkpoint_path(i->checkpoint), meta->config,
-                     strlen(meta->config), NULL, 0));
-    TRY(param_table_init(&i->params, &i->config.arch, NULL, 0));
-    TRY(checkpoint_match(i->checkpoint, &i->params));
-    TRY(open_device(i, o));
+    int sizes[MESH_AXES];
+    *i = (struct inference){.world = o->world, .n_threads = o->n_threads};
+    TRY(open_checkpoint(i, o->path));
+    TRY(parse_config(i, o));
+    TRY(param_table_init(&i->whole, &i->config.arch, NULL, 0));
+    TRY(checkpoint_match(i->checkpoint, &i->whole));
+    if (!i->world) return STATUS_OK;
+    /* no rank's share of a batch is too small: one without sequences has nothing to do */
+    i->config.batch_tokens = 0;
+    i->config.batch_sequences = comm_size(i->world);
+    return layout_sizes(&i->config, comm_size(i->world), sizes);
+}
+
+/* ---- place ---------------------------------------------------------------------------------- */
+
+static status_t choose_precision(struct inference *i)
+{
+    TRY(place_check_model(i->device, &i->config.arch));
+    return place_precision(&i->dtype, i->device,
+                           (enum config_precision)i->config.precision);
+}
+
+/* Device, layout and schedule.  Collective on the world; agreed. */
+static status_t find_place(struct inference *i)
+{
+    struct config *c = &i->config;
+    const char *why = "";
+    if (!i->world) {
+        TRY(place_open_alone(&i->device, (enum config_device)c->device));
+        return choose_precision(i);
+    }
+    TRY(place_open(&i->device, i->world, (enum config_device)c->device, c->share_gpu));
+    TRY(comm_agree(i->world, choose_precision(i)));
+    comm_set_timeout(i->world, c->timeout_seconds);
+    TRY(comm_use_device(i->world, i->device, (enum comm_transport)c->comm, &why));
+    TRY(comm_agree(i->world,
+                   layout_init(&i->layout, c, comm_rank(i->world), comm_size(i->world))));
+    TRY(layout_connect(&i->layout, i->world));
+    if (comm_size(i->world) > 1) layout_print(&i->layout, i->world);
+    return comm_agree(i->world, parts_schedule(&i->schedule, c, &i->layout));
+}
+
+/* ---- weights -------------------------------------------------------------------------------- */
+
+static status_t load_weights(struct inference *i)
+{
+    const struct checkpoint *ckpt = i->checkpoint;
+    TRY(param_table_init(&i->params, &i->config.arch, i->world ? &i->layout.shard : NULL,
+                         0));
     i->weight_bytes = (size_t)i->params.n_elements * dtype_bytes(i->dtype);
     TRY(device_alloc(i->device, i->weight_bytes, "weights", &i->weights));
     struct checkpoint_range all = {.count = i->params.n_elements, .master = i->weights};
     if (device_is_host(i->device))
-        return checkpoint_read(i->checkpoint, &i->params, &i->params, &all, 1);
+        return checkpoint_read(ckpt, &i->whole, &i->params, &all, 1);
 
     const size_t bytes = (size_t)i->params.n_elements * sizeof(float);
     float *master = malloc(bytes);
@@ -56,8 +115,7 @@ static status_t load_weights(struct inference *i, const struct inference_options
             ? STATUS_OK
             : status_set(STATUS_NOMEM, "no memory for %zu bytes of weights", bytes);
     all.master = master;
-    if (st == STATUS_OK)
-        st = checkpoint_read(i->checkpoint, &i->params, &i->params, &all, 1);
+    if (st == STATUS_OK) st = checkpoint_read(ckpt, &i->whole, &i->params, &all, 1);
     if (st == STATUS_OK) {
         dtype_convert(rounded, i->dtype, master, DTYPE_F32, all.count);
         device_copy_in(i->device, i->weights, rounded, i->weight_bytes);
@@ -67,19 +125,78 @@ static status_t load_weights(struct inference *i, const struct inference_options
     return st;
 }
 
-/* Run once on nothing to learn the sizes, then for real. */
-static status_t measure(struct inference *i, const struct inference_options *o,
-                        const struct model_options *mo, struct model_needs *needs)
+/* ---- memory --------------------------------------------------------------------------------- */
+
+static struct parts_options parts_of(const struct inference *i)
 {
-    if (!o->decode) return model_measure(mo, i->device, o->n_threads, false, needs);
+    return (struct parts_options){.config = &i->config,
+                                  .layout = &i->layout,
+                                  .params = &i->params,
+                                  .device = i->device,
+                                  .dtype = i->dtype};
+}
+
+static struct inputs_shape shape_of(const struct inference *i)
+{
+    const struct parts_options o = parts_of(i);
+    if (i->world) return parts_inputs(&o, &i->schedule);
+    return (struct inputs_shape){.max_B = i->config.micro_batch,
+                                 .T = i->config.sequence_length,
+                                 .cp_size = 1,
+                                 .slots = 1};
+}
+
+static struct model_options model_options(const struct inference *i)
+{
+    static const int none[SHARD_MAX_CHUNKS]; /* nothing waits for backward */
+    const struct parts_options o = parts_of(i);
+    struct model_options mo = {.arch = &i->config.arch,
+                               .params = &i->params,
+                               .max_B = i->config.micro_batch,
+                               .T = i->config.sequence_length,
+                               .documents = i->config.document_mask,
+                               .dtype = i->dtype};
+    if (i->world) mo = parts_model(&o, &i->schedule, i->tp, i->cp);
+    mo.slots = mo.weight_slots = none;
+    return mo;
+}
+
+/* What forward and its messages need, from an arena that may measure. */
+static status_t take_buffers(struct inference *i, struct arena *arena)
+{
+    const struct inputs_shape shape = shape_of(i);
+    TRY(inputs_init(&i->inputs, arena, i->device, &shape));
+    i->inputs.whole_sequences = !i->config.document_mask;
+    i->row_loss = arena_floats(arena, shape.max_B * i->inputs.rows);
+    if (!i->world) return STATUS_OK;
+    const struct parts_options o = parts_of(i);
+    const struct tp_options to = parts_tp(&o);
+    const struct cp_options co = parts_cp(&o);
+    const struct pp_options po = parts_pp(&o, &i->schedule);
+    TRY(tp_create(&i->tp, &to, arena));
+    TRY(cp_create(&i->cp, &co, arena));
+    return i->schedule.n_stages > 1 ? pp_create(&i->pp, &po, arena) : STATUS_OK;
+}
+
+static void drop_buffers(struct inference *i)
+{
+    pp_destroy(&i->pp);
+    cp_destroy(&i->cp);
+    tp_destroy(&i->tp);
+    inputs_release(&i->inputs);
+}
+
+static status_t measure_decoder(struct inference *i, const struct model_options *mo,
+                                struct model_needs *needs)
+{
     struct nn *nn = NULL;
     struct model *m = NULL;
     struct model_decoder *d = NULL;
     struct arena arena = arena_measure();
-    status_t st = nn_create_measuring(&nn, i->device, o->n_threads);
+    status_t st = nn_create_measuring(&nn, i->device, i->n_threads);
     if (st == STATUS_OK) st = model_create(&m, mo, nn, NULL, NULL, &arena);
     if (st == STATUS_OK)
-        st = model_decoder_create(&d, m, o->max_B, i->config.arch.max_positions);
+        st = model_decoder_create(&d, m, mo->max_B, i->config.arch.max_positions);
     if (st == STATUS_OK) {
         model_decode(d, NULL, NULL);
         *needs = (struct model_needs){.activation_bytes = arena.peak_bytes,
@@ -91,60 +208,96 @@ static status_t measure(struct inference *i, const struct inference_options *o,
     return st;
 }
 
-static status_t make_model(struct inference *i, const struct inference_options *o)
+/* Run once on nothing to learn the sizes. */
+static status_t measure(struct inference *i, bool decode, struct arena *sizes,
+                        size_t *scratch_bytes)
 {
-    static const int none[SHARD_MAX_CHUNKS]; /* nothing waits for backward */
-    const struct model_options mo = {.arch = &i->config.arch,
-                                     .params = &i->params,
-                                     .max_B = o->max_B,
-                                     .T = i->config.sequence_length,
-                                     .documents = i->config.document_mask,
-                                     .dtype = i->dtype,
-                                     .slots = none};
-    const struct inputs_shape shape = {
-        .max_B = mo.max_B, .T = mo.T, .cp_size = 1, .slots = 1};
-    struct model_needs needs;
-    TRY(measure(i, o, &mo, &needs));
+    struct model_needs needs = {0};
+    status_t st = take_buffers(i, sizes);
+    if (st == STATUS_OK) {
+        const struct model_options mo = model_options(i);
+        st = decode ? measure_decoder(i, &mo, &needs)
+                    : model_measure(&mo, i->device, i->n_threads, false, &needs);
+    }
+    arena_alloc(sizes, needs.activation_bytes);
+    *scratch_bytes = needs.scratch_bytes;
+    drop_buffers(i);
+    return st;
+}
+
+static status_t make_model(struct inference *i, const struct inference_room *room)
+{
     struct arena sizes = arena_measure();
-    arena_alloc(&sizes, needs.activation_bytes);
-    TRY(inputs_init(&i->inputs, &sizes, i->device, &shape));
+    size_t scratch_bytes = 0;
     void *memory = NULL;
+    TRY(measure(i, room->decode, &sizes, &scratch_bytes));
     TRY(device_alloc(i->device, sizes.peak_bytes, "activations", &memory));
     i->arena = arena_over(memory, sizes.peak_bytes);
-    TRY(inputs_init(&i->inputs, &i->arena, i->device, &shape));
-    i->inputs.whole_sequences = !mo.documents;
-    TRY(nn_create(&i->nn, i->device, o->n_threads, needs.scratch_bytes));
+    TRY(take_buffers(i, &i->arena));
+    const struct model_options mo = model_options(i);
+    TRY(nn_create(&i->nn, i->device, i->n_threads, scratch_bytes));
     TRY(model_create(&i->model, &mo, i->nn, i->weights, NULL, &i->arena));
-    if (!o->decode) return STATUS_OK;
-    return model_decoder_create(&i->decoder, i->model, o->max_B,
+    if (!room->decode) return STATUS_OK;
+    return model_decoder_create(&i->decoder, i->model, room->max_B,
                                 i->config.arch.max_positions);
 }
 
-status_t inference_open(struct inference *i, const struct inference_options *o)
+/* ---- life ----------------------------------------------------------------------------------- */
+
+static status_t agree(struct inference *i, status_t st)
 {
-    *i = (struct inference){0};
-    TRY(open_checkpoint(i, o->path));
-    TRY(load_weights(i, o));
-    return make_model(i, o);
+    return i->world ? comm_agree(i->world, st) : st;
+}
+
+status_t inference_load(struct inference *i, const struct inference_room *room)
+{
+    struct config *c = &i->config;
+    int sizes[MESH_AXES];
+    CHECK(!room->decode || !i->world);
+    c->micro_batch = room->max_B;
+    c->sequence_length = room->T;
+    c->document_mask = room->documents;
+    if (i->world) TRY(comm_agree(i->world, layout_sizes(c, comm_size(i->world), sizes)));
+    TRY(find_place(i));
+    TRY(agree(i, load_weights(i)));
+    return agree(i, make_model(i, room));
 }
 
 void inference_release(struct inference *i)
 {
     void *weights = i->weights, *activations = i->arena.base;
+    if (i->device) device_wait(i->device);
     model_decoder_destroy(&i->decoder);
     model_destroy(&i->model);
     nn_destroy(&i->nn);
-    inputs_release(&i->inputs);
+    drop_buffers(i);
     if (i->device) {
         device_free(i->device, &weights, i->weight_bytes);
         device_free(i->device, &activations, i->arena.capacity_bytes);
     }
+    if (i->world) {
+        layout_release(&i->layout);
+        comm_leave_device(i->world);
+    }
     device_close(&i->device);
+    pp_schedule_release(&i->schedule);
     param_table_release(&i->params);
+    param_table_release(&i->whole);
     config_release(&i->config);
     checkpoint_close(&i->checkpoint);
     *i = (struct inference){0};
 }
+
+void inference_loss(struct inference *i, const struct model_input *in,
+                    struct nn_loss *loss)
+{
+    if (i->pp)
+        pp_infer(i->pp, i->model, in, loss, i->row_loss);
+    else
+        model_loss(i->model, in, loss, i->row_loss);
+}
+
+/* ---- tokenizer ------------------------------------------------------------------------------ */
 
 void inference_tokenizer_path(const struct inference *i, char *path)
 {

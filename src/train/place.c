@@ -88,13 +88,13 @@ status_t place_open(struct device **d, struct comm *world, enum config_device wa
     return comm_agree(world, device_open(d, "cpu", 0));
 }
 
-status_t place_open_alone(struct device **d, enum config_device wanted, int local_rank)
+status_t place_open_alone(struct device **d, enum config_device wanted)
 {
     int count = 0;
     *d = NULL;
     if (wanted == CONFIG_DEVICE_CPU) return device_open(d, "cpu", 0);
     const status_t found = device_count("cuda", &count);
-    if (found == STATUS_OK) return device_open(d, "cuda", local_rank % count);
+    if (found == STATUS_OK) return device_open(d, "cuda", 0);
     return wanted == CONFIG_DEVICE_CUDA ? found : device_open(d, "cpu", 0);
 }
 

@@ -11,10 +11,8 @@
 MUST_USE status_t place_open(struct device **d, struct comm *world,
                              enum config_device wanted, bool share_gpu);
 
-/* The same for a process that shares nothing with others; local_rank is its number among those of
- * this host that do likewise.  Local.  STATUS_DEVICE. */
-MUST_USE status_t place_open_alone(struct device **d, enum config_device wanted,
-                                   int local_rank);
+/* The same for a process by itself.  Local.  STATUS_DEVICE. */
+MUST_USE status_t place_open_alone(struct device **d, enum config_device wanted);
 
 /* The type of weights and activations.  STATUS_CONFIG names what the device can do. */
 MUST_USE status_t place_precision(enum dtype *t, const struct device *d,

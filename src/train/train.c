@@ -68,7 +68,7 @@ static void add_loss(void *trainer, const struct model_input *in, struct nn_loss
 {
     struct trainer *t = trainer;
     if (t->pp)
-        pp_infer(t->pp, t->model, in, loss);
+        pp_infer(t->pp, t->model, in, loss, NULL);
     else
         model_loss(t->model, in, loss, NULL);
 }

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Evaluation: the same numbers in every layout.   @timeout 120
+. "$YOKE_SOURCE/tests/cli/bad_inputs.bash"
+fixtures=$YOKE_SOURCE/tests/fixtures
+rm -rf world said
+mkdir world said
+cd world
+
+expect() { # EXIT-CODE COMMAND...
+    local want=$1 code=0
+    shift
+    "$@" >../said/out 2>../said/err || code=$?
+    [ "$code" -eq "$want" ] || { cat ../said/out; fail "$* gave $code, not $want"; }
+}
+# FILE FILE LIMIT: are all numbers of the one, in order, those of the other, but for LIMIT of them?
+same_numbers() {
+    paste <(grep -oE -- '-?[0-9.]+(e[-+]?[0-9]+)?' "$1") <(grep -oE -- '-?[0-9.]+(e[-+]?[0-9]+)?' "$2") |
+        awk -v m="$3" '{ d = $1 - $2; s = $2 < 0 ? -$2 : $2 }
+            NF != 2 || !(d <= m * s && d >= -m * s) { bad = 1 }
+            END { exit bad || !NR }' || fail "$1 and $2 differ: $(paste "$1" "$2")"
+}
+
+# ---- the loss of token files: a checkpoint of one layout, read into others ------------------------------
+awk 'BEGIN { for (i = 0; i < 40; i++) printf "Ox %d pulls log %d.\n", i, i * 37 % 101 }' >text.txt
+expect 0 "$YOKE" tokenize --tokenizer "$fixtures/tokenizer_small.json" --out text.h5 text.txt
+layouts=("2 --tp 2" "2 --pp 2" "4 --tp 2 --pp 2" "2 --dp 2" "2 --cp 2")
+for family in llama gpt2; do
+    expect 0 "$YOKE" import "$fixtures/hf_$family" $family
+    cp "$fixtures/tokenizer_small.json" $family/tokenizer.json
+    expect 0 "$YOKE" eval $family --data text.h5
+    grep -q 'bits_per_byte' ../said/out || fail "no bits per byte: $(cat ../said/out)"
+    cp ../said/out loss_$family
+    for layout in "${layouts[@]}"; do
+        read -r ranks options <<<"$layout"
+        expect 0 mpirun -n "$ranks" "$YOKE" eval $family --data text.h5 --batch 3 $options
+        same_numbers ../said/out loss_$family 2e-6
+    done
+done
+expect 3 mpirun -n 2 "$YOKE" eval llama --data text.h5 --tp 3
+grep -q 'parallel.tp: 3: ' ../said/err || fail "no word about tp 3"
+expect 3 "$YOKE" eval llama --data text.h5 --set train.precision=bf16
