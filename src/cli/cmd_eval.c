@@ -2,6 +2,7 @@
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cli/cli.h"
 #include "cli/eval.h"
@@ -9,12 +10,15 @@
 #include "train/launch.h"
 
 static const char help[] =
-    "usage: yoke eval PATH [--data FILE] [--sequences N] [--batch N] [--threads N]\n"
-    "                 [--device auto|cpu|cuda] [--tp N] [--pp N] [--cp N] [--dp N]\n"
-    "                 [--set KEY=VALUE]...\n\n"
-    "Loss (nats a token), perplexity and bits per byte of a checkpoint, and the unigram "
-    "entropy\n"
-    "of the same text.  PATH is a checkpoint or a run folder (its newest checkpoint).  "
+    "usage: yoke eval PATH [--data FILE] [options]        loss of token files\n"
+    "       yoke eval PATH --task FILE.jsonl [options]    multiple-choice questions\n\n"
+    "Without --task: loss (nats a token), perplexity and bits per byte of a checkpoint, "
+    "and "
+    "the\n"
+    "unigram entropy of the same text.  With it: accuracy on questions whose answers are "
+    "compared\n"
+    "by their likelihood.  PATH is a checkpoint or a run folder (its newest checkpoint). "
+    " "
     "Under\n"
     "mpirun the ranks share the work: by default every one has the whole model and a "
     "part "
@@ -22,16 +26,34 @@ static const char help[] =
     "the data; with --tp, --pp and --cp they share the model and the sequences, whatever "
     "layout\n"
     "the checkpoint is from.\n\n"
-    "  --data FILE     token file (default: data.validation of the run)\n"
-    "  --sequences N   at most N windows (default 0: all)\n"
-    "  --batch N       sequences at a time (default 8)\n"
-    "  --threads N     threads a rank (default: the cores it may use)\n"
-    "  --device NAME   auto, cpu or cuda (default auto)\n"
+    "  --data FILE       token file (default: data.validation of the run)\n"
+    "  --sequences N     at most N windows of it (default 0: all)\n\n"
+    "  --task FILE       requests for log-likelihoods as OLMo publishes them, or "
+    "HellaSwag's "
+    "own\n"
+    "                    questions; .jsonl, .jsonl.gz, .jsonl.zst\n"
+    "  --hellaswag FORM  how questions of HellaSwag are put: llm.c (default) or lm-eval\n"
+    "  --encode HOW      context and answer become tokens whole (as lm-eval does) or "
+    "apart "
+    "(as\n"
+    "                    llm.c and OLMo do); default: apart for --hellaswag llm.c, else "
+    "whole\n"
+    "  --limit N         only the first N questions (default 0: all)\n"
+    "  --window N        tokens of the windows that answers are packed into (default "
+    "1024, "
+    "or\n"
+    "                    the longest)\n"
+    "  --tokenizer FILE  default: tokenizer.json in the run folder\n"
+    "  --json FILE       write the result as JSON\n"
+    "  --details FILE    write every question's log-likelihoods as JSONL\n\n"
+    "  --batch N         sequences or windows at a time (default 8)\n"
+    "  --threads N       threads a rank (default: the cores it may use)\n"
+    "  --device NAME     auto, cpu or cuda (default auto)\n"
     "  --tp N, --pp N, --cp N, --dp N\n"
-    "                  the same as --set parallel.tp=N and so on\n"
-    "  --set KEY=VALUE override a key of the run's configuration; what it says of "
+    "                    the same as --set parallel.tp=N and so on\n"
+    "  --set KEY=VALUE   override a key of the run's configuration; what that says of "
     "parallel,\n"
-    "                  train.device and train.precision does not count here\n";
+    "                    train.device and train.precision does not count here\n";
 
 static const struct {
     const char *option, *key;
@@ -57,6 +79,16 @@ static status_t add_named(struct eval_arguments *a, int which)
     return add_override(a, text);
 }
 
+/* One of two words; *value = that of the first, or one more. */
+static status_t choose(const char *option, const char *one, const char *two, int first,
+                       int *value)
+{
+    *value = first + (strcmp(optarg, one) != 0);
+    if (*value == first || strcmp(optarg, two) == 0) return STATUS_OK;
+    return status_set(STATUS_USAGE, "%s: %s is not known; valid: %s, %s", option, optarg,
+                      one, two);
+}
+
 static status_t parse_option(struct eval_arguments *a, int c)
 {
     if (c >= NAMED) return add_named(a, c - NAMED);
@@ -70,6 +102,27 @@ static status_t parse_option(struct eval_arguments *a, int c)
         return option_int("--batch", optarg, 1, 1 << 20, &a->batch);
     case 't':
         return option_int("--threads", optarg, 1, 4096, &a->threads);
+    case 'T':
+        a->task = optarg;
+        return STATUS_OK;
+    case 'f':
+        a->tokenizer = optarg;
+        return STATUS_OK;
+    case 'j':
+        a->json = optarg;
+        return STATUS_OK;
+    case 'v':
+        a->details = optarg;
+        return STATUS_OK;
+    case 'l':
+        return option_int("--limit", optarg, 0, INT64_MAX, &a->limit);
+    case 'w':
+        return option_int("--window", optarg, 1, 1 << 24, &a->window);
+    case 'H':
+        return choose("--hellaswag", "llm.c", "lm-eval", TASK_HELLASWAG_LLM_C,
+                      &a->hellaswag);
+    case 'e':
+        return choose("--encode", "whole", "apart", TASK_WHOLE, &a->encoding);
     default:
         return add_override(a, optarg);
     }
@@ -81,6 +134,14 @@ static int parse(int argc, char **argv, struct eval_arguments *a, int *exit_code
                                           {"sequences", required_argument, NULL, 'n'},
                                           {"batch", required_argument, NULL, 'b'},
                                           {"threads", required_argument, NULL, 't'},
+                                          {"task", required_argument, NULL, 'T'},
+                                          {"hellaswag", required_argument, NULL, 'H'},
+                                          {"encode", required_argument, NULL, 'e'},
+                                          {"limit", required_argument, NULL, 'l'},
+                                          {"window", required_argument, NULL, 'w'},
+                                          {"tokenizer", required_argument, NULL, 'f'},
+                                          {"json", required_argument, NULL, 'j'},
+                                          {"details", required_argument, NULL, 'v'},
                                           {"set", required_argument, NULL, 's'},
                                           {"help", no_argument, NULL, 'h'}};
     enum { N_PLAIN = sizeof plain / sizeof *plain };
@@ -89,7 +150,7 @@ static int parse(int argc, char **argv, struct eval_arguments *a, int *exit_code
     for (int i = 0; i < N_NAMED; i++)
         options[N_PLAIN + i] =
             (struct option){named[i].option, required_argument, NULL, NAMED + i};
-    *a = (struct eval_arguments){.batch = 8};
+    *a = (struct eval_arguments){.batch = 8, .window = 1024};
     *exit_code = 0;
     opterr = 0;
     status_t st = STATUS_OK;
@@ -104,6 +165,8 @@ static int parse(int argc, char **argv, struct eval_arguments *a, int *exit_code
     if (st != STATUS_OK) return *exit_code = cli_exit_early(st), 1;
     if (argc - optind != 1)
         return *exit_code = cli_usage_early("eval", "give one PATH"), 1;
+    if (a->data && a->task)
+        return *exit_code = cli_usage_early("eval", "give --data or --task, not both"), 1;
     a->path = argv[optind];
     return 0;
 }
@@ -120,7 +183,7 @@ static status_t run(struct comm *world, const struct eval_arguments *a)
                                         .n_overrides = a->n_overrides,
                                         .n_threads = threads};
     status_t st = comm_agree(world, inference_open(&i, &o));
-    if (st == STATUS_OK) st = eval_loss(&i, world, a);
+    if (st == STATUS_OK) st = a->task ? eval_task(&i, world, a) : eval_loss(&i, world, a);
     inference_release(&i);
     return st;
 }

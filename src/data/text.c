@@ -197,7 +197,8 @@ static status_t parse_line(struct text_reader *r, const char *line, size_t n,
     if (!json_is_string(text))
         return status_set(STATUS_DATA, "%s:%lld: %s", path, (long long)r->line,
                           text ? "\"text\" is not a string" : "has no \"text\" field");
-    *d = (struct text_document){json_string_value(text), json_string_length(text)};
+    *d = (struct text_document){.text = json_string_value(text),
+                                .bytes = json_string_length(text)};
     return STATUS_OK;
 }
 
@@ -216,12 +217,16 @@ static status_t next_jsonl(struct text_reader *r, struct text_document *d)
         const char *line = r->buffer + r->begin;
         r->begin += n;
         if (is_blank(line, n)) continue;
-        TRY(parse_line(r, line, n, d));
+        if (r->options.lines)
+            *d = (struct text_document){.text = line, .bytes = n};
+        else
+            TRY(parse_line(r, line, n, d));
+        d->line = r->line;
         if (d->bytes > 0) return STATUS_OK;
     }
 }
 
-static bool is_jsonl(const char *path)
+bool text_is_jsonl(const char *path)
 {
     size_t n = strlen(path);
     static const char *const packed[] = {".gz", ".zst", ".zstd"};
@@ -244,7 +249,7 @@ status_t text_next(struct text_reader *r, struct text_document *d)
             r->begin = r->end = 0;
             r->stream_ended = false;
         }
-        TRY(is_jsonl(s->path) ? next_jsonl(r, d) : next_plain(r, d));
+        TRY(text_is_jsonl(s->path) ? next_jsonl(r, d) : next_plain(r, d));
         if (d->bytes > 0) return STATUS_OK;
         text_stream_close(&r->stream, s->sha256, &s->bytes);
         r->current++;

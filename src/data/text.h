@@ -11,6 +11,7 @@
  * cut into documents at line ends (inside a line only if that alone is longer). */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "core/hash.h"
@@ -21,14 +22,18 @@ enum { TEXT_MAX_DOCUMENT_BYTES = 64 << 20 };
 struct text_options {
     int64_t
         paragraphs_per_document; /* of plain files; 0: the whole file is one document */
+    bool lines; /* of JSONL every line is a document as it stands, whatever it holds */
 };
 
 struct text_document {
     const char *text; /* valid until the next call */
     size_t bytes;
+    int64_t line; /* of JSONL: where it is, from 1 */
 };
 
 struct text_reader;
+
+bool text_is_jsonl(const char *path); /* as its name says */
 
 /* Check that all files exist and are regular files, before any work.  `o` may be NULL.
  * STATUS_IO. */

@@ -39,3 +39,33 @@ done
 expect 3 mpirun -n 2 "$YOKE" eval llama --data text.h5 --tp 3
 grep -q 'parallel.tp: 3: ' ../said/err || fail "no word about tp 3"
 expect 3 "$YOKE" eval llama --data text.h5 --set train.precision=bf16
+
+# ---- questions: what transformers finds in float64, in every layout ------------------------------------
+eval=$fixtures/eval
+# FORM MODEL RANKS OPTIONS...: are log-likelihoods and metrics those of FORM_MODEL.jsonl and .json?
+questions_are() {
+    local name=$1_$2 model=$2 ranks=$3
+    shift 3
+    expect 0 mpirun -n "$ranks" "$YOKE" eval "$model" --json json --details details "$@"
+    sed 's/"id": [0-9]*, //; s/"choice[a-z_]*": [0-9]*, //g' details >answers
+    same_numbers answers "$eval/$name.jsonl" 1e-5
+    diff <(grep -o '"cut": [a-z]*' answers) <(grep -o '"cut": [a-z]*' "$eval/$name.jsonl") || fail "$name: cut"
+    sed -n '/"metrics"/,$p' json >metrics
+    same_numbers metrics "$eval/$name.json" 1e-5
+}
+for model in llama gpt2; do
+    questions_are requests $model 1 --task "$eval/requests.jsonl"
+    grep -q '^task furrows: 12 questions, 30 answers; 2 cut' ../said/out || fail "the table: $(cat ../said/out)"
+    questions_are requests_apart $model 1 --task "$eval/requests.jsonl" --encode apart
+    questions_are llmc $model 1 --task "$eval/hellaswag.jsonl" --window 1
+    questions_are lmeval $model 1 --task "$eval/hellaswag.jsonl" --hellaswag lm-eval
+    for layout in "${layouts[@]}"; do
+        read -r ranks options <<<"$layout"
+        questions_are requests $model "$ranks" --task "$eval/requests.jsonl" --window 40 --batch 2 $options
+    done
+done
+tac "$eval/requests.jsonl" | gzip >backwards.jsonl.gz
+questions_are requests llama 1 --task backwards.jsonl.gz
+expect 0 "$YOKE" eval llama --task "$eval/requests.jsonl" --limit 3 --details first
+head -n 3 details >three
+same_numbers first three 1e-5
