@@ -6,26 +6,30 @@
 
 #include "checkpoint/checkpoint.h"
 #include "cli/cli.h"
+#include "cli/inspect_tokens.h"
 #include "cli/options.h"
 #include "config/config.h"
 #include "core/file.h"
-#include "data/token_file.h"
 #include "data/tokenizer.h"
 
 static const char help[] =
-    "usage: yoke inspect PATH [--config] [--verify] [--sample N] [--tokenizer FILE]\n\n"
-    "Describe a run folder, a checkpoint folder, a token file (.h5), a tokenizer (.json) "
-    "or a\n"
-    "configuration (.yaml).\n\n"
+    "usage: yoke inspect PATH [--config] [--verify] [--sample N] [--tokenizer FILE]\n"
+    "                    [--format NAME] [--dtype NAME] [--vocab_size N] [--eos ID] "
+    "[--bos ID]\n\n"
+    "Describe a run folder, a checkpoint folder, a tokenizer (.json), a configuration "
+    "(.yaml) or\n"
+    "token files: one, a folder of them or a quoted pattern.\n\n"
     "  --config           print the configuration that a checkpoint was written with\n"
     "  --verify           check every byte of a checkpoint or token file\n"
     "  --sample N         print the first N tokens of a token file, one a line\n"
-    "  --tokenizer FILE   with --sample: show the text of each token\n";
+    "  --tokenizer FILE   with --sample: show the text of each token\n"
+    "  --format, --dtype, --vocab_size, --eos, --bos\n"
+    "                     what a token file does not say itself, as in data.train\n";
 
 struct arguments {
-    const char *path, *tokenizer;
-    bool verify, config;
-    int64_t sample;
+    const char *path;
+    bool config;
+    struct inspect_tokens tokens;
 };
 
 static bool ends_with(const char *text, const char *end)
@@ -67,10 +71,19 @@ static status_t inspect_checkpoint(const char *path, const struct arguments *a)
     printf("versions       %s\ndata           %s\n", m->versions, m->data);
     if (a->config) printf("configuration\n%s", m->config);
     status_t st = STATUS_OK;
-    if (a->verify) st = checkpoint_verify(c, 0, 1);
-    if (a->verify && st == STATUS_OK) printf("verified       every byte is as written\n");
+    if (a->tokens.verify) st = checkpoint_verify(c, 0, 1);
+    if (a->tokens.verify && st == STATUS_OK)
+        printf("verified       every byte is as written\n");
     checkpoint_close(&c);
     return st;
+}
+
+static bool names_tokens(const char *path)
+{
+    struct token_file_list list;
+    const bool found = token_file_list(&list, path) == STATUS_OK;
+    token_file_list_release(&list);
+    return found;
 }
 
 static status_t inspect_folder(const struct arguments *a)
@@ -79,64 +92,14 @@ static status_t inspect_folder(const struct arguments *a)
     file_join(inside, sizeof inside, a->path, "model.h5");
     if (file_exists(inside)) return inspect_checkpoint(a->path, a);
     TRY(checkpoint_find_latest(a->path, latest));
+    if (!latest[0] && names_tokens(a->path)) return inspect_tokens(&a->tokens);
     if (!latest[0])
         return status_set(STATUS_CHECKPOINT,
                           "%s: is neither a checkpoint (model.h5) nor a run "
-                          "folder with one (step-*/model.h5)",
+                          "folder with one (step-*/model.h5), nor holds it token files",
                           a->path);
     printf("run            %s\n", a->path);
     return inspect_checkpoint(latest, a);
-}
-
-static status_t print_sample(const struct token_file *f, const struct arguments *a)
-{
-    const struct token_file_info *info = token_file_info(f);
-    struct tokenizer *t = NULL;
-    if (a->tokenizer) TRY(tokenizer_open(&t, a->tokenizer));
-    status_t st = STATUS_OK;
-    for (int64_t i = 0; i < a->sample && i < info->n_tokens && st == STATUS_OK; i++) {
-        int32_t id;
-        size_t n = 0;
-        st = token_file_read(f, i, 1, &id);
-        if (st != STATUS_OK) break;
-        printf("%jd\t%d\t%jd", (intmax_t)i, id, (intmax_t)token_file_document_at(f, i));
-        if (t && id < tokenizer_vocab_size(t)) {
-            const char *text = tokenizer_bytes(t, id, &n);
-            putchar('\t');
-            for (size_t k = 0; k < n; k++) {
-                const unsigned char byte = (unsigned char)text[k];
-                if (byte < 0x20 || byte == 0x7f || byte == '\\')
-                    printf("\\x%02x", byte);
-                else
-                    putchar(byte);
-            }
-        }
-        putchar('\n');
-    }
-    tokenizer_close(&t);
-    return st;
-}
-
-static status_t inspect_tokens(const struct arguments *a)
-{
-    struct token_file *f = NULL;
-    TRY(token_file_open(&f, a->path,
-                        a->verify ? TOKEN_FILE_CHECK_ALL : TOKEN_FILE_CHECK_SEAL));
-    const struct token_file_info *i = token_file_info(f);
-    printf("token file     %s\n", a->path);
-    printf("tokens         %jd of %d bytes\n", (intmax_t)i->n_tokens, i->token_bytes);
-    printf("documents      %jd\n", (intmax_t)i->n_documents);
-    printf("vocabulary     %jd, end of document %jd\n", (intmax_t)i->vocab_size,
-           (intmax_t)i->eos_id);
-    if (i->text_bytes > 0)
-        printf("text           %jd bytes, %.3f a token\n", (intmax_t)i->text_bytes,
-               (double)i->text_bytes / (double)i->n_tokens);
-    printf("tokenizer      sha256 %s\nsources        %s\n", i->tokenizer_sha256,
-           token_file_sources(f));
-    if (a->verify) printf("verified       every byte is as written\n");
-    const status_t st = print_sample(f, a);
-    token_file_close(&f);
-    return st;
 }
 
 static status_t inspect_tokenizer(const char *path)
@@ -178,15 +141,33 @@ static status_t inspect_config(const char *path)
 
 static status_t inspect(const struct arguments *a)
 {
-    if (!file_exists(a->path))
-        return status_set(STATUS_USAGE, "%s: does not exist", a->path);
     if (file_is_dir(a->path)) return inspect_folder(a);
-    if (ends_with(a->path, ".h5")) return inspect_tokens(a);
+    if (!file_exists(a->path) && !names_tokens(a->path))
+        return status_set(STATUS_USAGE, "%s: does not exist", a->path);
     if (ends_with(a->path, ".json")) return inspect_tokenizer(a->path);
     if (ends_with(a->path, ".yaml") || ends_with(a->path, ".yml"))
         return inspect_config(a->path);
-    return status_set(STATUS_USAGE, "%s: is none of a folder, .h5, .json, .yaml",
-                      a->path);
+    return inspect_tokens(&a->tokens);
+}
+
+/* Options of one letter are those of `inspect`, the others keys of a source. */
+static status_t take_option(struct arguments *a, int c, const char *name)
+{
+    switch (c) {
+    case 'c':
+        a->config = true;
+        return STATUS_OK;
+    case 'v':
+        a->tokens.verify = true;
+        return STATUS_OK;
+    case 't':
+        a->tokens.tokenizer = optarg;
+        return STATUS_OK;
+    case 'n':
+        return option_int("--sample", optarg, 0, INT64_MAX, &a->tokens.sample);
+    default:
+        return config_source_pair(&a->tokens.source, name, optarg);
+    }
 }
 
 int cmd_inspect(int argc, char **argv)
@@ -195,24 +176,28 @@ int cmd_inspect(int argc, char **argv)
                                             {"verify", no_argument, NULL, 'v'},
                                             {"sample", required_argument, NULL, 'n'},
                                             {"tokenizer", required_argument, NULL, 't'},
+                                            {"format", required_argument, NULL, 's'},
+                                            {"dtype", required_argument, NULL, 's'},
+                                            {"vocab_size", required_argument, NULL, 's'},
+                                            {"eos", required_argument, NULL, 's'},
+                                            {"bos", required_argument, NULL, 's'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
     struct arguments a = {0};
+    int which = 0;
     status_t st = STATUS_OK;
     opterr = 0;
     for (int c;
-         st == STATUS_OK && (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
+         st == STATUS_OK && (c = getopt_long(argc, argv, "h", options, &which)) != -1;) {
         if (c == 'h') return fputs(help, stdout), 0;
         if (c == '?') return cli_usage("inspect", "unknown or incomplete option");
-        if (c == 'c') a.config = true;
-        if (c == 'v') a.verify = true;
-        if (c == 't') a.tokenizer = optarg;
-        if (c == 'n') st = option_int("--sample", optarg, 0, INT64_MAX, &a.sample);
+        st = take_option(&a, c, options[which].name);
     }
     if (st == STATUS_OK && argc - optind != 1)
         return cli_usage("inspect", "give one PATH");
     if (st == STATUS_OK) {
         a.path = argv[optind];
+        a.tokens.source.path = argv[optind];
         st = inspect(&a);
     }
     return cli_exit(st, NULL);

@@ -70,9 +70,11 @@ static status_t check_file(const char *path)
     const status_t st = checkpoint_is_packed(path)
                             ? checkpoint_verify_packed(path)
                             : token_file_open(&f, path, TOKEN_FILE_CHECK_ALL);
+    const bool sealed = !f || token_file_info(f)->format == TOKEN_FILE_H5;
     token_file_close(&f);
     if (st == STATUS_OK)
-        printf("%s: every byte is as written\n", path);
+        printf("%s: every %s\n", path,
+               sealed ? "byte is as written" : "id is below the vocabulary");
     else
         log_error("%s", status_message());
     return st;

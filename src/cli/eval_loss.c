@@ -48,13 +48,17 @@ static status_t open_data(struct sampler **s, const struct inference *i,
                                       .n_sources = n,
                                       .T = c->sequence_length,
                                       .document_mask = c->document_mask,
+                                      .vocab_size = c->arch.vocab_size,
                                       .check = inputs_check(c, sources, n)};
     TRY(sampler_create(s, &o));
-    const struct token_file_info *info = token_file_info(sampler_file(*s, 0));
-    if (info->vocab_size > c->arch.vocab_size)
-        return status_set(STATUS_DATA, "%s: has %jd token ids, the model %jd",
-                          token_file_path(sampler_file(*s, 0)),
-                          (intmax_t)info->vocab_size, (intmax_t)c->arch.vocab_size);
+    for (int k = 0; k < n; k++) {
+        const struct token_file *f = sampler_file(*s, k);
+        const int64_t vocab = token_file_info(f)->vocab_size;
+        if (vocab > c->arch.vocab_size)
+            return status_set(STATUS_DATA, "%s: has %jd token ids, the model %jd",
+                              token_file_path(f), (intmax_t)vocab,
+                              (intmax_t)c->arch.vocab_size);
+    }
     return STATUS_OK;
 }
 

@@ -116,6 +116,10 @@ void config_release(struct config *c); /* leaves *c zeroed; accepts that */
  * place and path.  For commands that are about to use them.  Local. */
 MUST_USE status_t config_check_files(const struct config *c);
 
+/* One pair of a source (dtype, vocab_size, ...) as a command line gives it.  STATUS_USAGE. */
+MUST_USE status_t config_source_pair(struct data_source *source, const char *key,
+                                     const char *value);
+
 /* Sequences a step: batch_sequences, or batch_tokens / sequence_length. */
 int64_t config_global_batch(const struct config *c);
 

@@ -223,13 +223,24 @@ static status_t check_file(const struct config *c, const char *key, const char *
     return STATUS_OK;
 }
 
+static status_t check_sources(const struct config *c, const char *key,
+                              const struct config_sources *sources)
+{
+    for (int i = 0; i < sources->n; i++) {
+        struct token_file_list list;
+        const status_t st = token_file_list(&list, sources->items[i].path);
+        token_file_list_release(&list);
+        if (st == STATUS_NOMEM) return st;
+        if (st != STATUS_OK) return config_refuse_key(c, key, "%s", status_message());
+    }
+    return STATUS_OK;
+}
+
 status_t config_check_files(const struct config *c)
 {
     if (c->tokenizer[0]) TRY(check_file(c, "data.tokenizer", c->tokenizer));
-    for (int i = 0; i < c->train.n; i++)
-        TRY(check_file(c, "data.train", c->train.items[i].path));
-    for (int i = 0; i < c->validation.n; i++)
-        TRY(check_file(c, "data.validation", c->validation.items[i].path));
+    TRY(check_sources(c, "data.train", &c->train));
+    TRY(check_sources(c, "data.validation", &c->validation));
     const bool word = strcmp(c->resume, "auto") == 0 || strcmp(c->resume, "never") == 0;
     if (!word && !file_is_dir(c->resume))
         return config_refuse_key(c, "checkpoint.resume",

@@ -27,14 +27,31 @@ static void format_number(double x, char out[NUMBER_BYTES])
 }
 
 /* Texts hold no control characters (config_value.c), so these two are all there is. */
-static void write_text(FILE *out, const char *text)
+static void write_text(FILE *out, const char *text, size_t bytes)
 {
     fputc('"', out);
-    for (; *text; text++) {
+    for (const char *end = text + bytes; text < end; text++) {
         if (*text == '"' || *text == '\\') fputc('\\', out);
         fputc(*text, out);
     }
     fputc('"', out);
+}
+
+/* A path, or the list of those between newlines. */
+static void write_paths(FILE *out, const char *paths)
+{
+    const bool list = strchr(paths, '\n') != NULL;
+    if (!list) {
+        write_text(out, paths, strlen(paths));
+        return;
+    }
+    for (const char *separator = "["; *paths; separator = ", ") {
+        const size_t n = strcspn(paths, "\n");
+        fputs(separator, out);
+        write_text(out, paths, n);
+        paths += n + (paths[n] == '\n');
+    }
+    fputc(']', out);
 }
 
 static void write_sources(FILE *out, const struct config_sources *list)
@@ -44,8 +61,10 @@ static void write_sources(FILE *out, const struct config_sources *list)
         char weight[NUMBER_BYTES];
         format_number(list->items[i].weight, weight);
         fputs("\n    - {path: ", out);
-        write_text(out, list->items[i].path);
-        fprintf(out, ", weight: %s}", weight);
+        write_paths(out, list->items[i].path);
+        fprintf(out, ", weight: %s", weight);
+        config_write_source(out, &list->items[i]);
+        fputc('}', out);
     }
 }
 
@@ -73,7 +92,7 @@ static void write_value(FILE *out, const struct config *c, const struct config_k
     case CONFIG_FAMILY:
     case CONFIG_TEXT:
         fputc(' ', out);
-        write_text(out, *(char *const *)field);
+        write_text(out, *(char *const *)field, strlen(*(char *const *)field));
         return;
     case CONFIG_SOURCES:
         write_sources(out, field);
@@ -194,8 +213,12 @@ void config_reference(FILE *out)
         "that do not fit are refused\nwith file, line, key and what is valid. Anchors, "
         "aliases, tags, duplicate keys and files above 1 MiB are\nrefused too. Relative "
         "paths are relative to the working directory.\n\n"
-        "*Sources* are a path, a list of paths, or a list of `{path: FILE, weight: W}`; "
-        "a weight is 1 if it is not\ngiven.\n",
+        "*Sources* are a path, a list of paths, or a list of `{path: PATH, weight: W}`; "
+        "a weight is 1 if it is not\ngiven. PATH is a token file, a folder of shards, a "
+        "pattern such as `data/part-*.npy`, or a list of these, which\nis one source "
+        "then. What a file does not say itself its source may: `format` (auto, h5, npy, "
+        "raw, llmc, megatron,\ndatatrove), `dtype` (uint16, uint32), `vocab_size`, `eos` "
+        "and `bos` (the ids that end and begin every document);\nsee [data](data.md).\n",
         out);
     for (int i = 0; i < config_n_keys; i++) {
         const int section = begins_section(i);

@@ -87,12 +87,34 @@ void config_valid(const struct config_key *k, char out[CONFIG_VALID_BYTES]);
 /* Check and store a scalar. */
 MUST_USE status_t config_set(struct config *c, const struct config_key *k,
                              const struct config_scalar *s);
-/* Append a source; the scalar is its path. */
+/* Append a source of weight 1; the scalar is its path. */
 MUST_USE status_t config_add_source(struct config *c, const struct config_key *k,
-                                    const struct config_scalar *path, double weight);
+                                    const struct config_scalar *path);
+/* Append a path to those of the last source. */
+MUST_USE status_t config_add_path(struct config *c, const struct config_key *k,
+                                  const struct config_scalar *path);
+/* Of the pairs of a source but its path: index into config_source_keys, -1 if it is none. */
+enum {
+    CONFIG_SOURCE_WEIGHT,
+    CONFIG_SOURCE_FORMAT,
+    CONFIG_SOURCE_DTYPE,
+    CONFIG_SOURCE_VOCAB_SIZE,
+    CONFIG_SOURCE_EOS,
+    CONFIG_SOURCE_BOS,
+    CONFIG_SOURCE_KEYS
+};
+extern const char *const config_source_keys[CONFIG_SOURCE_KEYS];
+int config_source_key(const char *name);
+MUST_USE status_t config_set_source(const struct config *c, const struct config_key *k,
+                                    struct data_source *source, int key,
+                                    const struct config_scalar *value);
+/* Write the pairs that differ from their defaults, each with ", " in front. */
+void config_write_source(FILE *out, const struct data_source *source);
 void config_clear(struct config *c, const struct config_key *k); /* free what k owns */
 /* A number in [low, high] without leading or trailing text. */
 bool config_read_number(const char *text, double *value);
+/* Decimal digits; beyond 64 bits the nearest end of the range. */
+bool config_read_integer(const char *text, int64_t *value);
 
 /* ---- config_yaml.c, config_check.c ------------------------------------------------------ */
 

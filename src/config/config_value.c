@@ -34,7 +34,7 @@ void config_valid(const struct config_key *k, char out[CONFIG_VALID_BYTES])
         snprintf(out, size, "text of %.0f to %.0f bytes", k->low, k->high);
         return;
     case CONFIG_SOURCES:
-        snprintf(out, size, "a path, a list of paths, or a list of {path, weight}");
+        snprintf(out, size, "a path, a list of paths, or a list of {path, weight, ...}");
         return;
     }
 }
@@ -52,7 +52,7 @@ static status_t invalid(const struct config *c, const struct config_key *k,
 }
 
 /* Decimal digits with a sign and no leading zero: YAML 1.1 readers take 010 for eight. */
-static bool read_integer(const char *text, int64_t *value)
+bool config_read_integer(const char *text, int64_t *value)
 {
     const bool negative = *text == '-';
     if (*text == '-' || *text == '+') text++;
@@ -86,7 +86,7 @@ static status_t set_integer(struct config *c, const struct config_key *k,
         *(int64_t *)config_field(c, k) = 0;
         return STATUS_OK;
     }
-    if (!s->plain || !read_integer(s->text, &x))
+    if (!s->plain || !config_read_integer(s->text, &x))
         return invalid(c, k, s, "is not a whole number");
     if ((double)x < k->low || (double)x > k->high)
         return invalid(c, k, s, "is out of bounds");
@@ -185,13 +185,13 @@ status_t config_set(struct config *c, const struct config_key *k,
     case CONFIG_TEXT:
         return set_text(c, k, s);
     case CONFIG_SOURCES:
-        return config_add_source(c, k, s, 1);
+        return config_add_source(c, k, s);
     }
     return status_set(STATUS_INTERNAL, "%s: has no type", k->name);
 }
 
 status_t config_add_source(struct config *c, const struct config_key *k,
-                           const struct config_scalar *path, double weight)
+                           const struct config_scalar *path)
 {
     struct config_sources *list = config_field(c, k);
     char *copy;
@@ -202,10 +202,28 @@ status_t config_add_source(struct config *c, const struct config_key *k,
         free(copy);
         return status_set(STATUS_NOMEM, "%s: no memory", k->name);
     }
-    items[list->n] = (struct data_source){.path = copy, .weight = weight};
+    items[list->n] = (struct data_source){.path = copy, .weight = 1};
     list->items = items;
     list->n++;
     return STATUS_OK;
+}
+
+status_t config_add_path(struct config *c, const struct config_key *k,
+                         const struct config_scalar *path)
+{
+    const struct config_sources *list = config_field(c, k);
+    struct data_source *source = &list->items[list->n - 1];
+    char *copy;
+    TRY(copy_text(c, k, path, 1, &copy));
+    const size_t bytes = strlen(source->path) + strlen(copy) + 2;
+    char *paths = malloc(bytes);
+    if (paths) {
+        snprintf(paths, bytes, "%s\n%s", source->path, copy);
+        free(source->path);
+        source->path = paths;
+    }
+    free(copy);
+    return paths ? STATUS_OK : status_set(STATUS_NOMEM, "%s: no memory", k->name);
 }
 
 void config_clear(struct config *c, const struct config_key *k)

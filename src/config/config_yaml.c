@@ -79,56 +79,70 @@ static struct config_scalar scalar(const struct reader *r)
                                   .place = here(r)};
 }
 
-static status_t read_weight(const struct reader *r, const struct config_key *k,
-                            double *weight)
+/* P, or a list of them; the current event. */
+static status_t read_paths(struct reader *r, const struct config_key *k)
 {
-    const struct config_scalar s = scalar(r);
-    if (s.plain && config_read_number(s.text, weight) && *weight >= 1e-9 &&
-        *weight <= 1e9)
-        return STATUS_OK;
-    return config_refuse(r->c, s.place,
-                         "%s: weight %s is not valid (valid: a number from 1e-09 to "
-                         "1e+09)",
-                         k->name, config_quote(s.text).text);
+    const int begin = here(r);
+    const bool list = r->event.type == YAML_SEQUENCE_START_EVENT;
+    for (int n = 0;; n++) {
+        if (list) TRY(next(r));
+        if (list && n > 0 && r->event.type == YAML_SEQUENCE_END_EVENT) return STATUS_OK;
+        if (r->event.type != YAML_SCALAR_EVENT)
+            return config_refuse(
+                r->c, begin, "%s: path is neither a path nor a list of them", k->name);
+        const struct config_scalar s = scalar(r);
+        TRY(n == 0 ? config_add_source(r->c, k, &s) : config_add_path(r->c, k, &s));
+        if (!list) return STATUS_OK;
+    }
 }
+
+/* A source as far as it was read; its path goes to the list at once. */
+struct pairs {
+    bool path, of[CONFIG_SOURCE_KEYS]; /* which were given */
+    struct data_source source;
+};
 
 /* One pair of a source: its key is the current event. */
 static status_t read_source_pair(struct reader *r, const struct config_key *k,
-                                 bool *has_path, double *weight)
+                                 struct pairs *p)
 {
-    char name[8] = "";
+    char name[16] = "";
     if (r->event.type == YAML_SCALAR_EVENT && scalar(r).bytes < sizeof name)
         memcpy(name, scalar(r).text, scalar(r).bytes + 1);
     const bool is_path = strcmp(name, "path") == 0;
-    if (!is_path && strcmp(name, "weight") != 0)
-        return config_refuse(
-            r->c, here(r), "%s: a source has no such key (valid: path, weight)", k->name);
-    if (is_path ? *has_path : *weight > 0)
+    const int key = config_source_key(name);
+    if (!is_path && key < 0)
+        return config_refuse(r->c, here(r),
+                             "%s: a source has no such key (valid: path, weight, format, "
+                             "dtype, vocab_size, eos, bos)",
+                             k->name);
+    bool *given = is_path ? &p->path : &p->of[key];
+    if (*given)
         return config_refuse(r->c, here(r), "%s: %s is given twice", k->name, name);
+    *given = true;
     TRY(next(r));
+    if (is_path) return read_paths(r, k);
     if (r->event.type != YAML_SCALAR_EVENT)
         return config_refuse(r->c, here(r), "%s: %s is not a single value", k->name,
                              name);
-    if (!is_path) return read_weight(r, k, weight);
     const struct config_scalar s = scalar(r);
-    *has_path = true;
-    return config_add_source(r->c, k, &s, 1);
+    return config_set_source(r->c, k, &p->source, key, &s);
 }
 
-/* {path: P, weight: W}; its beginning is the current event. */
+/* {path: P, weight: W, ...}; its beginning is the current event. */
 static status_t read_source(struct reader *r, const struct config_key *k)
 {
     const struct config_sources *list = config_field(r->c, k);
     const int begin = here(r);
-    bool has_path = false;
-    double weight = 0;
+    struct pairs p = {.source = {.weight = 1}};
     for (;;) {
         TRY(next(r));
         if (r->event.type == YAML_MAPPING_END_EVENT) break;
-        TRY(read_source_pair(r, k, &has_path, &weight));
+        TRY(read_source_pair(r, k, &p));
     }
-    if (!has_path) return config_refuse(r->c, begin, "%s: a source has no path", k->name);
-    if (weight > 0) list->items[list->n - 1].weight = weight;
+    if (!p.path) return config_refuse(r->c, begin, "%s: a source has no path", k->name);
+    p.source.path = list->items[list->n - 1].path;
+    list->items[list->n - 1] = p.source;
     return STATUS_OK;
 }
 
@@ -139,7 +153,7 @@ static status_t read_source_item(struct reader *r, const struct config_key *k)
         return config_refuse(r->c, here(r), "%s: a list in a list is not a source",
                              k->name);
     const struct config_scalar s = scalar(r);
-    return config_add_source(r->c, k, &s, 1);
+    return config_add_source(r->c, k, &s);
 }
 
 static status_t read_sources(struct reader *r, const struct config_key *k)

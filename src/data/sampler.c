@@ -32,7 +32,8 @@ static status_t check_length(const struct token_file *f, int64_t T)
 static status_t check_same(const struct token_file *f, const struct token_file *first)
 {
     const struct token_file_info *a = token_file_info(first), *b = token_file_info(f);
-    if (a->vocab_size != b->vocab_size)
+    const bool told = !a->vocab_assumed && !b->vocab_assumed;
+    if (told && a->vocab_size != b->vocab_size)
         return status_set(
             STATUS_DATA,
             "%s has a vocabulary of %lld and %s one of %lld: all sources of "
@@ -49,10 +50,33 @@ static status_t check_same(const struct token_file *f, const struct token_file *
     return STATUS_OK;
 }
 
+/* What only some forms say. */
+static status_t check_told(const struct token_file *f, bool document_mask)
+{
+    const struct token_file_info *i = token_file_info(f);
+    if (i->vocab_size == 0)
+        return status_set(STATUS_DATA,
+                          "%s: does not say how large its vocabulary is (valid: "
+                          "vocab_size with the source, or model.vocab_size)",
+                          token_file_path(f));
+    if (document_mask && !i->documents_known)
+        return status_set(STATUS_DATA,
+                          "%s: does not say where documents end (valid: eos or bos with "
+                          "the source, or data.document_mask: false)",
+                          token_file_path(f));
+    return STATUS_OK;
+}
+
 static status_t open_sources(struct sampler *s, const struct sampler_options *o)
 {
     for (int k = 0; k < o->n_sources; k++) {
-        TRY(token_file_open(&s->files[k], o->sources[k].path, o->check));
+        struct token_file_options file = o->sources[k].file;
+        file.check = o->check;
+        file.fallback_vocab_size = k > 0 && o->vocab_size == 0
+                                       ? token_file_info(s->files[0])->vocab_size
+                                       : o->vocab_size;
+        TRY(token_file_open_with(&s->files[k], o->sources[k].path, &file));
+        TRY(check_told(s->files[k], o->document_mask));
         TRY(check_length(s->files[k], o->T));
         TRY(check_same(s->files[k], s->files[0]));
     }
@@ -148,29 +172,28 @@ static void fill_plain(int64_t T, int32_t *positions, int32_t *doc_start)
     }
 }
 
-/* Walk the documents of the window whose first token is `start`.  targets[t] is token
- * start + t + 1 of the file. */
+/* Of the window whose first token is `start`; targets[t] is token start + t + 1 of the file, and
+ * none if that begins another document.  `first`: id of the first token. */
 static status_t fill_documents(const struct token_file *f, int64_t start, int64_t T,
-                               int32_t *targets, int32_t *positions, int32_t *doc_start)
+                               int32_t first, int32_t *targets, int32_t *positions,
+                               int32_t *doc_start)
 {
-    int64_t document = token_file_document_at(f, start);
-    for (int64_t t = 0; t < T; document++) {
-        int64_t first = 0, end = 0;
-        if (document < token_file_info(f)->n_documents)
-            token_file_document(f, document, &first, &end);
-        const bool known = t > 0 ? first == start + t : first <= start;
-        if (!known || end < first || (t == 0 && end <= start))
-            return status_set(STATUS_DATA,
-                              "%s: document %lld spans tokens %lld to %lld now: the file "
-                              "was changed while in use",
-                              token_file_path(f), (long long)document, (long long)first,
-                              (long long)end);
-        const int64_t begin = t; /* 0 for a document that began before the window */
-        for (; t < T && start + t < end; t++) {
+    enum { BLOCK = 1024 };
+    int32_t ids[BLOCK + 1] = {first};
+    bool begins[BLOCK + 1];
+    int64_t begin = 0; /* also for a document that began before the window */
+    for (int64_t done = 0; done < T; done += BLOCK) {
+        const int64_t n = T - done < BLOCK ? T - done : BLOCK;
+        memcpy(ids + 1, targets + done, (size_t)n * sizeof *ids);
+        TRY(token_file_begins(f, start + done, n + 1, ids, begins));
+        for (int64_t t = done; t < done + n; t++) {
             doc_start[t] = (int32_t)begin;
             positions[t] = (int32_t)(t - begin);
+            if (!begins[t - done + 1]) continue;
+            targets[t] = -1;
+            begin = t + 1;
         }
-        if (end <= start + T) targets[end - start - 1] = -1;
+        ids[0] = ids[n];
     }
     return STATUS_OK;
 }
@@ -190,7 +213,7 @@ status_t sampler_fill(const struct sampler *s, int64_t index, struct batch *b,
     memcpy(targets, tokens + 1, (size_t)(T - 1) * sizeof *targets);
     TRY(token_file_read(f, start + T, 1, targets + T - 1));
     if (s->document_mask)
-        TRY(fill_documents(f, start, T, targets, positions, doc_start));
+        TRY(fill_documents(f, start, T, tokens[0], targets, positions, doc_start));
     else
         fill_plain(T, positions, doc_start);
     for (int64_t t = 0; t < T; t++) b->n_targets += targets[t] >= 0;

@@ -14,8 +14,10 @@
 #include "data/token_file.h"
 
 struct data_source {
-    char *path;
+    char *path; /* of token_file_open_with */
     double weight;
+    struct token_file_options
+        file; /* what the files do not say; not its check and fallback */
 };
 
 /* One micro-batch on the host: B sequences of T tokens, N = B * T rows. */
@@ -39,12 +41,14 @@ struct sampler_options {
         document_mask; /* rows see only their own document, positions restart in it, and the
                            first token of the next document is not a target */
     enum token_file_check check;
+    int64_t vocab_size; /* of the model, for sources that do not say theirs; 0: unknown */
 };
 
 struct sampler;
 
-/* Open all sources.  STATUS_DATA if one is shorter than a window, or vocabularies or
- * tokenizers differ (names the two files).  Local. */
+/* Open all sources.  STATUS_DATA if one is shorter than a window, does not tell the documents that
+ * a document mask needs, or has no vocabulary: not itself, not the model, not the first source;
+ * or if vocabularies or tokenizers differ (names the two files).  Local. */
 MUST_USE status_t sampler_create(struct sampler **s, const struct sampler_options *o);
 void sampler_destroy(struct sampler **s); /* NULL-safe; nulls */
 

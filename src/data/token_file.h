@@ -1,6 +1,10 @@
 /* token_file - a corpus as one long row of token ids with document boundaries.
  *
- * Format, `tokens.h5` (sealed HDF5, see core/h5.h, kind "tokens", version 1):
+ * Besides the project's own form the published ones are read as they are, from one file or from
+ * many (shards), which then are one row in the order of their names; token_file_format.c lists
+ * the forms, and the file of each says where it is described.
+ *
+ * The own form, `tokens.h5` (sealed HDF5, see core/h5.h, kind "tokens", version 1):
  *   /tokens     uint16 (vocabulary <= 65536) or uint32, contiguous: all documents in order
  *   /documents  uint64, contiguous, [n_documents + 1]: first token of each, then the total
  *   attributes of /: version, vocab_size, eos_id (absent: none), tokenizer_sha256 ("":
@@ -21,14 +25,39 @@
 
 struct token_file;
 
+enum token_file_format {
+    TOKEN_FILE_AUTO, /* by the first bytes and the name */
+    TOKEN_FILE_H5,
+    TOKEN_FILE_NPY,
+    TOKEN_FILE_RAW,
+    TOKEN_FILE_LLMC,
+    TOKEN_FILE_MEGATRON,
+    TOKEN_FILE_DATATROVE,
+    TOKEN_FILE_FORMATS
+};
+
+/* "auto", "h5", "npy", "raw", "llmc", "megatron", "datatrove", NULL: in the order of the enum. */
+extern const char *const token_file_formats[TOKEN_FILE_FORMATS + 1];
+
 struct token_file_info {
-    int64_t n_tokens, n_documents;
-    int64_t vocab_size; /* ids are below this */
-    int64_t eos_id;     /* the token that ends every document, -1 if none */
-    int64_t text_bytes; /* UTF-8 bytes that were tokenized, 0 if unknown */
-    int token_bytes;    /* 2 or 4 */
+    int64_t n_tokens;
+    int64_t n_documents; /* -1: their boundaries are found in the tokens, or nowhere */
+    int64_t vocab_size;  /* ids are below this; 0: unknown */
+    int64_t eos_id;      /* the token that ends every document, -1 if none or unknown */
+    int64_t bos_id;      /* the token that begins every document, -1 if none or unknown */
+    int64_t text_bytes;  /* UTF-8 bytes that were tokenized, 0 if unknown */
+    int64_t largest_id;  /* in the sample */
+    int token_bytes;     /* 2 or 4 */
+    int n_shards;
+    enum token_file_format format;
+    bool vocab_assumed;   /* vocab_size is token_file_options.fallback_vocab_size */
+    bool documents_known; /* token_file_begins can tell */
     char tokenizer_sha256[HASH_SHA256_HEX]; /* "" if unknown */
-    uint64_t xxh3;                          /* names the tokens and documents */
+    char tokenizer_name[128];               /* "" if unknown */
+    /* Names the tokens and documents.  The own form: the hash of all of them.  Others: of sizes,
+     * headers, indices, what the options say about documents, and the sample; a change of other
+     * tokens is not seen. */
+    uint64_t xxh3;
 };
 
 /* How much of the file to check against its hashes when opening. */
@@ -37,13 +66,40 @@ enum token_file_check {
     TOKEN_FILE_CHECK_ALL   /* and the hash and every id of /tokens */
 };
 
-/* STATUS_DATA names what is wrong with the file; STATUS_IO.  Local.  Close it with _close. */
+/* What a file does not say itself; what it does say must agree.  All zero: nothing is known. */
+struct token_file_options {
+    enum token_file_check check;
+    enum token_file_format format;
+    int token_bytes;             /* 2, 4; 0: the file tells */
+    int64_t vocab_size;          /* 0: the file tells */
+    int64_t fallback_vocab_size; /* when neither it nor the file tells; 0: none */
+    bool has_eos, has_bos;       /* the tokens that end and begin every document */
+    int64_t eos_id, bos_id;
+};
+
+/* Open what `path` names: a file, a folder of shards, a pattern (glob), or several of these with
+ * a newline between them; the shards of a folder or pattern come in the order of their bytes.
+ * STATUS_DATA names what is wrong with which file; STATUS_IO, STATUS_NOMEM.  Local.  Close it
+ * with _close. */
+MUST_USE status_t token_file_open_with(struct token_file **f, const char *path,
+                                       const struct token_file_options *o);
+/* The same for what says everything itself. */
 MUST_USE status_t token_file_open(struct token_file **f, const char *path,
                                   enum token_file_check check);
 void token_file_close(struct token_file **f); /* NULL-safe; nulls */
 
+/* The files that `path` names, and bytes of all of them.  STATUS_IO if there are none,
+ * STATUS_DATA if it is not clear which are meant, STATUS_NOMEM. */
+struct token_file_list {
+    char **paths; /* owned */
+    int n;
+};
+MUST_USE status_t token_file_list(struct token_file_list *l, const char *path);
+void token_file_list_release(struct token_file_list *l);
+int64_t token_file_bytes(const struct token_file_list *l);
+
 const struct token_file_info *token_file_info(const struct token_file *f);
-const char *token_file_path(const struct token_file *f);
+const char *token_file_path(const struct token_file *f);    /* as given to _open */
 const char *token_file_sources(const struct token_file *f); /* JSON text */
 
 /* ids[0..n) = tokens [start, start + n).  0 <= start, start + n <= n_tokens.
@@ -51,7 +107,15 @@ const char *token_file_sources(const struct token_file *f); /* JSON text */
 MUST_USE status_t token_file_read(const struct token_file *f, int64_t start, int64_t n,
                                   int32_t *ids);
 
-/* The document that holds token `at`, and the token range [*first, *end) of a document. */
+/* begins[i] = whether token start + i is the first of its document, for the range that `ids` was
+ * read from; begins[0] is true, as whoever has only this range sees nothing before.  Documents
+ * without tokens leave no trace.  documents_known.  STATUS_DATA if the index was changed since it
+ * was checked. */
+MUST_USE status_t token_file_begins(const struct token_file *f, int64_t start, int64_t n,
+                                    const int32_t *ids, bool *begins);
+
+/* The document that holds token `at`, and the token range [*first, *end) of a document;
+ * n_documents >= 0. */
 int64_t token_file_document_at(const struct token_file *f, int64_t at);
 void token_file_document(const struct token_file *f, int64_t document, int64_t *first,
                          int64_t *end);

@@ -116,7 +116,7 @@ static status_t describe(const struct token_file *f, hid_t dataset, struct span 
     if (h5_dataset_region(dataset, &region) != STATUS_OK)
         return status_set(STATUS_DATA, "%s: /%s is not stored in one piece (contiguous)",
                           f->path, s->name);
-    const uint64_t size = f->map_bytes;
+    const uint64_t size = f->map.bytes;
     if (region.offset > size || region.bytes > size - region.offset ||
         n > region.bytes / (uint64_t)s->element_bytes)
         return status_set(STATUS_DATA,
@@ -125,7 +125,7 @@ static status_t describe(const struct token_file *f, hid_t dataset, struct span 
                           f->path, s->name, (unsigned long long)n,
                           (unsigned long long)size);
     s->n = (int64_t)n;
-    s->data = f->map + region.offset;
+    s->data = f->map.data + region.offset;
     return STATUS_OK;
 }
 
@@ -179,18 +179,25 @@ static status_t map_file(struct token_file *f, hid_t file)
     if (map == MAP_FAILED)
         return status_set(STATUS_IO, "%s: cannot map its %zu bytes: %s", f->path, bytes,
                           strerror(errno));
-    f->map = map;
-    f->map_bytes = bytes;
+    f->map = (struct token_map){map, bytes};
     return STATUS_OK;
 }
 
-status_t token_file_h5_open(struct token_file *f)
+static int64_t offset(const struct token_file *f, int64_t i)
+{
+    return (int64_t)token_u64(f->documents + 8 * i);
+}
+
+status_t token_file_h5_open(struct token_file *f, const struct token_file_options *o)
 {
     hid_t file = H5I_INVALID_HID;
+    f->sealed = true;
+    f->offset = offset;
     TRY(h5_open(f->path, TOKEN_FILE_KIND, STATUS_DATA, &file));
     status_t st = map_file(f, file);
     if (st == STATUS_OK) st = read_attributes(f, file);
     if (st == STATUS_OK) st = read_datasets(f, file);
     H5Fclose(file);
-    return st;
+    if (st != STATUS_OK) return st;
+    return token_file_settle(f, o, f->info.token_bytes, f->info.vocab_size);
 }

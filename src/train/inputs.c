@@ -2,7 +2,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "core/log.h"
 
@@ -157,9 +156,12 @@ enum token_file_check inputs_check(const struct config *c,
 {
     enum { SMALL_BYTES = 1 << 30 };
     int64_t bytes = 0;
-    struct stat info;
-    for (int i = 0; i < n; i++)
-        if (stat(sources[i].path, &info) == 0) bytes += info.st_size;
+    for (int i = 0; i < n; i++) {
+        struct token_file_list list;
+        if (token_file_list(&list, sources[i].path) == STATUS_OK)
+            bytes += token_file_bytes(&list);
+        token_file_list_release(&list); /* what is wrong with it, opening will say */
+    }
     const bool all = c->verify == CONFIG_VERIFY_ALL ||
                      (c->verify == CONFIG_VERIFY_AUTO && bytes <= SMALL_BYTES);
     return all ? TOKEN_FILE_CHECK_ALL : TOKEN_FILE_CHECK_SEAL;

@@ -3,15 +3,19 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#include "core/file.h"
 #include "data/token_file.h"
 #include "train/layout.h"
 
 static status_t find_vocabulary(struct config *c)
 {
     struct token_file *f = NULL;
-    if (c->arch.vocab_size > 0 || !file_exists(c->train.items[0].path)) return STATUS_OK;
-    TRY(token_file_open(&f, c->train.items[0].path, TOKEN_FILE_CHECK_SEAL));
+    struct token_file_list list;
+    const struct data_source *source = &c->train.items[0];
+    if (c->arch.vocab_size > 0) return STATUS_OK;
+    const bool exists = token_file_list(&list, source->path) == STATUS_OK;
+    token_file_list_release(&list);
+    if (!exists) return STATUS_OK;
+    TRY(token_file_open_with(&f, source->path, &source->file));
     c->arch.vocab_size = token_file_info(f)->vocab_size;
     token_file_close(&f);
     return STATUS_OK;

@@ -1,9 +1,11 @@
 /* A trainer's state out of checkpoints. */
+#include <inttypes.h>
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <jansson.h>
 
 #include "core/file.h"
 #include "core/log.h"
@@ -16,6 +18,27 @@ static void log_change(void *context, const char *key, const char *before,
     (void)context;
     log_info("changed since the checkpoint: %s: %s -> %s", key, before ? before : "-",
              now ? now : "-");
+}
+
+/* The names of the training data that a checkpoint of this run would have, against those it has:
+ * other tokens under the same configuration are another run. */
+static void log_changed_data(const struct trainer *t, const struct checkpoint_meta *m)
+{
+    if (comm_rank(t->world) != 0) return;
+    json_t *data = json_loads(m->data, 0, NULL);
+    const json_t *files = json_object_get(data, "train");
+    for (int i = 0; i < t->config->train.n && json_is_array(files); i++) {
+        const struct token_file *f = sampler_file(t->train_data, i);
+        const char *before =
+            json_string_value(json_object_get(json_array_get(files, (size_t)i), "xxh3"));
+        char now[17];
+        snprintf(now, sizeof now, "%016" PRIx64, token_file_info(f)->xxh3);
+        if (before && strcmp(before, now) != 0)
+            log_warn("%s: its tokens or documents are not those the checkpoint was "
+                     "trained on (xxh3 %s, now %s)",
+                     token_file_path(f), before, now);
+    }
+    json_decref(data);
 }
 
 static bool resume_auto(const struct config *c)
@@ -141,6 +164,7 @@ static status_t load(struct trainer *t, const char *path, bool *damaged)
             .rollbacks = m->rollbacks,
             .validation_loss = m->validation_loss,
             .metrics_bytes = m->metrics_bytes};
+        log_changed_data(t, m);
         st = comm_agree(t->world, config_compare(m->config, now, log_change, NULL));
     }
     free(now);

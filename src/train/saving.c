@@ -67,9 +67,10 @@ static json_t *describe_files(const struct sampler *s, int n)
         char xxh3[17];
         snprintf(xxh3, sizeof xxh3, "%016" PRIx64, info->xxh3);
         json_array_append_new(
-            list, json_pack("{s:s, s:I, s:s, s:s}", "path", token_file_path(f), "tokens",
-                            (json_int_t)info->n_tokens, "xxh3", xxh3, "tokenizer_sha256",
-                            info->tokenizer_sha256));
+            list, json_pack("{s:s, s:s, s:i, s:I, s:s, s:s}", "path", token_file_path(f),
+                            "format", token_file_formats[info->format], "shards",
+                            info->n_shards, "tokens", (json_int_t)info->n_tokens, "xxh3",
+                            xxh3, "tokenizer_sha256", info->tokenizer_sha256));
     }
     return list;
 }

@@ -21,43 +21,54 @@ static status_t open_sources(struct sampler **s, const struct config *c,
                                       .seed = (uint64_t)c->seed,
                                       .shuffle = shuffle,
                                       .document_mask = c->document_mask,
+                                      .vocab_size = c->arch.vocab_size,
                                       .check =
                                           inputs_check(c, sources->items, sources->n)};
     return sampler_create(s, &o);
 }
 
 /* The token files' vocabulary must fit the model's, and sets it if the config leaves it open. */
-static status_t match_vocabulary(struct config *c, const struct sampler *s)
+static status_t match_vocabulary(struct config *c, const struct sampler *s, int n)
 {
-    const struct token_file *f = sampler_file(s, 0);
-    const int64_t vocab = token_file_info(f)->vocab_size;
-    if (c->arch.vocab_size == 0) c->arch.vocab_size = vocab;
-    if (vocab <= c->arch.vocab_size) return STATUS_OK;
-    return status_set(STATUS_DATA, "%s: has %jd token ids, but model.vocab_size is %jd",
-                      token_file_path(f), (intmax_t)vocab, (intmax_t)c->arch.vocab_size);
+    for (int i = 0; i < n; i++) {
+        const struct token_file *f = sampler_file(s, i);
+        const int64_t vocab = token_file_info(f)->vocab_size;
+        if (c->arch.vocab_size == 0) c->arch.vocab_size = vocab;
+        if (vocab > c->arch.vocab_size)
+            return status_set(
+                STATUS_DATA, "%s: has %jd token ids, but model.vocab_size is %jd",
+                token_file_path(f), (intmax_t)vocab, (intmax_t)c->arch.vocab_size);
+    }
+    return STATUS_OK;
+}
+
+/* Two hashes of tokenizers; forms other than ours do not say theirs. */
+static bool differ(const char *a, const char *b)
+{
+    return a[0] && b[0] && strcmp(a, b) != 0;
 }
 
 static status_t open_data(struct trainer *t, struct config *c)
 {
     TRY(config_check_files(c));
     TRY(open_sources(&t->train_data, c, &c->train, true));
-    TRY(match_vocabulary(c, t->train_data));
+    TRY(match_vocabulary(c, t->train_data, c->train.n));
+    const struct token_file *f = sampler_file(t->train_data, 0);
+    const char *tokenizer = token_file_info(f)->tokenizer_sha256;
     if (c->validation.n > 0) {
         TRY(open_sources(&t->validation_data, c, &c->validation, false));
-        TRY(match_vocabulary(c, t->validation_data));
-        const char *a = token_file_info(sampler_file(t->train_data, 0))->tokenizer_sha256;
-        const char *b =
-            token_file_info(sampler_file(t->validation_data, 0))->tokenizer_sha256;
-        if (strcmp(a, b) != 0)
+        TRY(match_vocabulary(c, t->validation_data, c->validation.n));
+        if (differ(
+                tokenizer,
+                token_file_info(sampler_file(t->validation_data, 0))->tokenizer_sha256))
             return status_set(STATUS_DATA,
                               "%s and %s were made with different tokenizers",
                               c->train.items[0].path, c->validation.items[0].path);
     }
     if (!c->tokenizer[0]) return STATUS_OK;
     char hex[HASH_SHA256_HEX];
-    const struct token_file *f = sampler_file(t->train_data, 0);
     TRY(hash_sha256_file(c->tokenizer, hex));
-    if (strcmp(hex, token_file_info(f)->tokenizer_sha256) == 0) return STATUS_OK;
+    if (!differ(hex, tokenizer)) return STATUS_OK;
     return status_set(STATUS_DATA, "%s: was not made with data.tokenizer %s",
                       token_file_path(f), c->tokenizer);
 }

@@ -62,8 +62,10 @@ good alone 'parallel.schedule: "2f2b" is not known (valid: gpipe, 1f1b, interlea
     parallel.schedule=2f2b
 good alone 'train.micro_batch: 5 is more than the global batch of 4' train.micro_batch=5
 good alone 'schedule.warmup_steps' schedule.warmup_steps=3
-good launched 'data.train: "none.h5" does not exist' data.train=none.h5
-good launched 'data.validation: "." is a folder (valid: a file)' data.validation=.
+good launched 'data.train: none.h5: does not exist' data.train=none.h5
+mkdir world/empty
+good launched 'data.validation: empty: is a folder without token files' data.validation=empty
+good launched 'data.train: none-*.bin: matches no file' 'data.train=none-*.bin'
 good launched 'data.tokenizer: "none.json" does not exist' data.tokenizer=none.json
 good launched 'checkpoint.resume: "none" is not a folder' checkpoint.resume=none
 refused alone 3 'train.precision: bf16 with train.device cpu' \
@@ -93,7 +95,8 @@ refused alone 2 '--top-p 2: must be above 0 and at most 1' generate --top-p 2 ru
 refused alone 2 'generate: give one PATH' generate
 refused alone 2 '--sample: -1' inspect --sample -1 train.h5
 refused alone 2 'none.h5: does not exist' inspect none.h5
-refused alone 2 'text.txt: is none of a folder, .h5, .json, .yaml' inspect text.txt
+refused alone 4 'text.txt: is not a file written by yoke tokenize, nor one' inspect text.txt
+refused alone 2 '--dtype: "int8" is not valid (valid: uint16, uint32)' inspect --dtype int8 train.h5
 refused alone 2 'give --out FILE' tokenizer train text.txt
 
 # the code that mpirun itself hands on is the ranks' own

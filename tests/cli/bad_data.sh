@@ -9,7 +9,7 @@ documents=$(region world/train.h5 1) tokens=$(region world/train.h5 2)
 bytes=$(wc -c <world/train.h5)
 
 # ---- token files: cut off in every section ------------------------------------------------
-damaged launched 4 'train.h5: is not a file written by yoke' train.h5 ': >"$f"' "${train[@]}"
+damaged launched 4 'train.h5: is empty' train.h5 ': >"$f"' "${train[@]}"
 damaged launched 4 'train.h5: is not a file written by yoke' train.h5 'cut_at "$f" 100' "${train[@]}"
 damaged alone 4 'train.h5: is damaged: has 512 bytes' train.h5 'cut_at "$f" 512' "${train[@]}"
 damaged alone 4 'train.h5: is damaged: has 600 bytes' train.h5 'cut_at "$f" 600' "${train[@]}"
@@ -32,8 +32,8 @@ damaged launched 4 'valid.h5: is damaged: /tokens' valid.h5 \
     'flip "$f" $(($(region "$f" 2) + 100))' "${train[@]}"
 
 # ---- something else in its place -----------------------------------------------------------
-damaged launched 3 'data.train: "train.h5" is a folder' train.h5 'rm "$f"; mkdir "$f"' "${train[@]}"
-damaged launched 3 'data.train: "train.h5" does not exist' train.h5 'rm "$f"' "${train[@]}"
+damaged launched 3 'data.train: train.h5: is a folder without token files' train.h5 'rm "$f"; mkdir "$f"' "${train[@]}"
+damaged launched 3 'data.train: train.h5: does not exist' train.h5 'rm "$f"' "${train[@]}"
 damaged launched 4 'train.h5: is not a file written by yoke' train.h5 'cp world/text.txt "$f"' "${train[@]}"
 damaged alone 4 'train.h5: is not a regular file' train.h5 'rm "$f"; mkfifo "$f"' "${train[@]}"
 damaged alone 4 'train.h5: is not a file written by yoke' train.h5 'cp world/t.json "$f"' inspect train.h5

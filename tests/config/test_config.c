@@ -151,7 +151,21 @@ static const struct bad bad[] = {
     {7, "  train: {path: a, path: b}", "run.yaml:7: data.train: path is given twice", ""},
     {7, "  train: {path: a, weight: 0}", "run.yaml:7: data.train: weight \"0\"", "1e-09"},
     {7, "  train: {path: a, weight: x}", "run.yaml:7: data.train: weight \"x\"", ""},
-    {7, "  train: {path: [a]}", "run.yaml:7: data.train: path is not a single value", ""},
+    {7, "  train: {path: {a: b}}", "run.yaml:7: data.train: path is neither", "a list"},
+    {7, "  train: {path: []}", "run.yaml:7: data.train: path is neither", "a list"},
+    {7, "  train: {path: [a, [b]]}", "run.yaml:7: data.train: path is neither", ""},
+    {7, "  train: {path: a, dtype: int8}", "run.yaml:7: data.train: dtype \"int8\"",
+     "uint32"},
+    {7, "  train: {path: a, format: bin}", "run.yaml:7: data.train: format", "megatron"},
+    {7, "  train: {path: a, vocab_size: 0}", "run.yaml:7: data.train: vocab_size",
+     "from 1"},
+    {7, "  train: {path: a, eos: -1}", "run.yaml:7: data.train: eos \"-1\"", "from 0"},
+    {7, "  train: {path: a, bos: 2147483647}", "run.yaml:7: data.train: bos",
+     "2147483646"},
+    {7, "  train: {path: a, eos: 1, eos: 1}",
+     "run.yaml:7: data.train: eos is given twice", ""},
+    {7, "  train: {path: a, dtype: [1]}", "run.yaml:7: data.train: dtype is not a single",
+     ""},
     {7, "", "run.yaml: data.train: is missing", "token files"},
     /* combinations */
     {12, "", "run.yaml: train.batch_sequences: is missing", "train.batch_tokens"},
@@ -391,6 +405,29 @@ TEST(sources_are_a_path_a_list_or_weighted)
     assert_int_equal(c.validation.n, 1);
     assert_true(c.validation.items[0].weight == 2);
     assert_int_equal(c.eval_interval, 250);
+    config_release(&c);
+}
+
+TEST(a_source_says_what_its_files_do_not)
+{
+    struct config c;
+    char *text;
+    ASSERT_OK(
+        parse(&c, edited(7, "  train:\n  - {eos: 0, path: [a, b-*.npy], dtype: uint32}\n"
+                            "  - {path: c, format: raw, vocab_size: 9, bos: 8}")));
+    for (int pass = 0; pass < 2; pass++) { /* as written, and as dumped */
+        const struct data_source *a = &c.train.items[0], *b = &c.train.items[1];
+        assert_int_equal(c.train.n, 2);
+        assert_string_equal(a->path, "a\nb-*.npy");
+        assert_true(a->file.has_eos && a->file.eos_id == 0 && !a->file.has_bos);
+        assert_int_equal(a->file.token_bytes, 4);
+        assert_true(b->file.format == TOKEN_FILE_RAW && b->file.vocab_size == 9);
+        assert_true(b->file.has_bos && b->file.bos_id == 8 && !b->file.has_eos);
+        ASSERT_OK(config_dump(&c, &text));
+        config_release(&c);
+        ASSERT_OK(parse(&c, text));
+        free(text);
+    }
     config_release(&c);
 }
 

@@ -260,7 +260,7 @@ TEST(missing_files_are_named_with_key_and_place)
 
     ASSERT_OK(parse(&c, SET("log.interval=1")));
     ASSERT_REFUSED(config_check_files(&c), STATUS_CONFIG,
-                   "run.yaml:2: data.train: \"tokens.h5\" does not exist");
+                   "run.yaml:2: data.train: tokens.h5: does not exist");
     config_release(&c);
 
     ASSERT_OK(parse(&c, SET(override)));
@@ -269,7 +269,7 @@ TEST(missing_files_are_named_with_key_and_place)
 
     ASSERT_OK(parse(&c, SET(override, "data.validation=/")));
     ASSERT_REFUSED(config_check_files(&c), STATUS_CONFIG,
-                   "--set data.validation=/: data.validation: \"/\" is a folder");
+                   "--set data.validation=/: data.validation: /: is a folder");
     config_release(&c);
 
     ASSERT_OK(parse(&c, SET(override, "data.tokenizer=no.json")));

@@ -12,7 +12,7 @@ enum { T = 6 };
 
 static struct sampler *sampler_over(const char *path, bool shuffle)
 {
-    struct data_source source = {(char *)(uintptr_t)path, 1};
+    struct data_source source = {.path = (char *)(uintptr_t)path, .weight = 1};
     struct sampler *s = NULL;
     ASSERT_OK(sampler_create(&s, &(struct sampler_options){.sources = &source,
                                                            .n_sources = 1,

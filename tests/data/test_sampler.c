@@ -21,8 +21,8 @@ static status_t try_sampler(struct sampler **s, const struct setup *x)
 {
     struct data_source sources[MAX_SOURCES];
     for (int k = 0; k < x->n; k++)
-        sources[k] =
-            (struct data_source){(char *)(uintptr_t)x->corpora[k].path, x->weights[k]};
+        sources[k] = (struct data_source){.path = (char *)(uintptr_t)x->corpora[k].path,
+                                          .weight = x->weights[k]};
     *s = (struct sampler *)&sources;
     return sampler_create(s,
                           &(struct sampler_options){.sources = sources,

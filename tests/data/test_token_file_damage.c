@@ -44,12 +44,13 @@ TEST(what_is_no_token_file_is_refused)
     const char *path = corpus_path("other");
     check_refused(path, TOKEN_FILE_CHECK_ALL, STATUS_IO, "other");
     write_bytes(path, "", 0);
-    check_refused(path, TOKEN_FILE_CHECK_ALL, STATUS_DATA, "not a file written by yoke");
+    check_refused(path, TOKEN_FILE_CHECK_ALL, STATUS_DATA, "is empty");
     char text[5000];
     memset(text, 'a', sizeof text);
     write_bytes(path, text, sizeof text);
     check_refused(path, TOKEN_FILE_CHECK_ALL, STATUS_DATA, "not a file written by yoke");
-    check_refused(test_folder(), TOKEN_FILE_CHECK_ALL, STATUS_DATA, "regular file");
+    check_refused(test_folder(), TOKEN_FILE_CHECK_ALL, STATUS_DATA,
+                  "a folder without token files");
     const char *pipe_path = corpus_path("pipe");
     assert_int_equal(mkfifo(pipe_path, 0600), 0);
     check_refused(pipe_path, TOKEN_FILE_CHECK_ALL, STATUS_DATA, "regular file");

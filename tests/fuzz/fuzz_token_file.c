@@ -187,7 +187,7 @@ static void copy(const struct bytes *b)
 
 static void read_all(enum token_file_check check)
 {
-    struct data_source source = {path, 1};
+    struct data_source source = {.path = path, .weight = 1};
     struct sampler *s = NULL;
     const struct sampler_options o = {.sources = &source,
                                       .n_sources = 1,

@@ -1,0 +1,18 @@
+/* inspect_tokens - what `yoke inspect` says of token files. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/status.h"
+#include "data/sampler.h"
+
+struct inspect_tokens {
+    struct data_source source;
+    const char *tokenizer; /* NULL: ids without their text */
+    bool verify;           /* every byte or id */
+    int64_t sample;        /* tokens to print */
+};
+
+/* Print to the standard output.  STATUS_DATA, STATUS_IO, STATUS_NOMEM. */
+MUST_USE status_t inspect_tokens(const struct inspect_tokens *a);
