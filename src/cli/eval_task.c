@@ -78,11 +78,11 @@ static status_t prepare(struct result *r, const struct inference *i)
 static void print(const struct result *r)
 {
     const struct task *t = &r->task;
-    printf("task %s: %jd questions, %jd answers; %jd cut at the model's positions, %jd "
-           "lines "
-           "left out\n",
-           t->name, (intmax_t)t->n_questions, (intmax_t)t->n_answers,
-           (intmax_t)r->tokens.n_cut, (intmax_t)t->n_left_out);
+    printf(
+        "task %s: %jd questions, %jd answers, %jd without their question; %jd cut at the "
+        "model's positions\n",
+        t->name, (intmax_t)t->n_questions, (intmax_t)(t->n_answers - t->n_unconditional),
+        (intmax_t)t->n_unconditional, (intmax_t)r->tokens.n_cut);
     printf("%-18s %8s %8s\n", "", "value", "stderr");
     for (int m = 0; m < SCORE_METRICS; m++) {
         const struct score s = r->scores[m];
@@ -133,8 +133,9 @@ static status_t write_summary(const struct result *r, const struct inference *i)
         json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:s, s:o}", "checkpoint",
                   checkpoint_path(i->checkpoint), "task", t->name, "file", t->path,
                   "questions", (json_int_t)t->n_questions, "answers",
-                  (json_int_t)t->n_answers, "cut", (json_int_t)r->tokens.n_cut,
-                  "left_out", (json_int_t)t->n_left_out, "tokens",
+                  (json_int_t)(t->n_answers - t->n_unconditional), "cut",
+                  (json_int_t)r->tokens.n_cut, "unconditional",
+                  (json_int_t)t->n_unconditional, "tokens",
                   (json_int_t)r->tokens.n_tokens, "seconds", r->seconds,
                   "acc_norm_length", length_name[t->length], "metrics", metrics_json(r)));
 }
@@ -149,14 +150,19 @@ static void detail(FILE *f, const struct result *r, int64_t question)
                 (intmax_t)score_choice((enum score_metric)m, t, &r->tokens,
                                        r->loglikelihood, question));
     fprintf(f, ", \"answers\": [");
-    for (int64_t a = q->first; a < q->first + q->n; a++)
+    for (int64_t a = q->first; a < q->first + q->n; a++) {
+        const int64_t without = t->answers[a].unconditional;
         fprintf(f,
                 "%s{\"loglikelihood\": %.9g, \"tokens\": %jd, \"characters\": %jd, "
-                "\"bytes\": %jd, \"cut\": %s}",
+                "\"bytes\": %jd, \"cut\": %s",
                 a > q->first ? ", " : "", r->loglikelihood[a],
                 (intmax_t)r->tokens.sequences[a].n_targets,
                 (intmax_t)t->answers[a].n_characters, (intmax_t)t->answers[a].n_bytes,
                 r->tokens.sequences[a].cut ? "true" : "false");
+        if (without >= 0)
+            fprintf(f, ", \"unconditional\": %.9g", r->loglikelihood[without]);
+        fputc('}', f);
+    }
     fprintf(f, "]}\n");
 }
 

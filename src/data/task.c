@@ -140,7 +140,8 @@ static status_t read_lines(struct task_builder *b, struct text_reader *text,
     }
     if (b->n_rows == 0)
         return status_set(STATUS_DATA, "%s: holds no question", b->task->path);
-    if (form == FORM_REQUESTS) return STATUS_OK;
+    b->by_doc = form == FORM_REQUESTS;
+    if (b->by_doc) return STATUS_OK;
     b->task->apart = hellaswag == TASK_HELLASWAG_LLM_C;
     b->task->length = hellaswag == TASK_HELLASWAG_LLM_C ? TASK_TOKENS : TASK_CHARACTERS;
     return STATUS_OK;

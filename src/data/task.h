@@ -8,8 +8,8 @@
  *   {"request_type": "loglikelihood", "doc_id": 7, "idx": 1, "label": 3, "task_name": "hellaswag",
  *    "request": {"context": "...", "continuation": " ..."}}
  * Lines of one doc_id are one question, whose answers are idx 0, 1, ... in any order; label is the idx
- * of the right one.  A doc_id of 1000000 and more asks for an answer without its question; it is left
- * out, as there.  Other keys are not looked at.
+ * of the right one.  A doc_id of 1000000 + d has the answers of doc_id d behind a context without the
+ * question.  Other keys are not looked at.
  *
  * HellaSwag, a line a question (Zellers et al. 2019, arXiv:1905.07830; github.com/rowanz/hellaswag):
  *   {"ind": 24, "activity_label": "...", "ctx_a": "...", "ctx_b": "...", "ctx": "...",
@@ -34,7 +34,9 @@ enum task_hellaswag {
 enum task_length { TASK_CHARACTERS, TASK_BYTES, TASK_TOKENS };
 
 struct task_answer {
-    int64_t question, context; /* indices */
+    int64_t context; /* index */
+    int64_t
+        unconditional; /* the answer with the same text but without the question; -1: none */
     char *continuation;
     int64_t n_characters, n_bytes; /* of it without one leading blank; > 0 */
     int64_t line;
@@ -49,10 +51,11 @@ struct task_question {
 struct task {
     char *name, *path;
     char **contexts;
-    struct task_answer *answers; /* by question, then by idx */
+    struct task_answer
+        *answers; /* by question, then by idx; those without one at the end */
     struct task_question *questions;
     int64_t n_contexts, n_answers, n_questions;
-    int64_t n_left_out;      /* lines without a question */
+    int64_t n_unconditional; /* of the answers */
     bool apart;              /* context and continuation become tokens each by itself */
     enum task_length length; /* of acc_norm, by custom */
 };

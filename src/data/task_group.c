@@ -50,13 +50,51 @@ static status_t take_answer(struct task_builder *b, struct task_row *r)
     b->line = r->line;
     if (!*text)
         return task_refuse(b, "the answer is empty; valid: some text behind one blank");
-    t->answers[t->n_answers++] = (struct task_answer){.question = t->n_questions,
-                                                      .context = r->context,
+    t->answers[t->n_answers++] = (struct task_answer){.context = r->context,
+                                                      .unconditional = -1,
                                                       .n_characters = characters(text),
                                                       .n_bytes = (int64_t)strlen(text),
                                                       .line = r->line,
                                                       .continuation = r->continuation};
     r->continuation = NULL;
+    return STATUS_OK;
+}
+
+static status_t take_question(struct task_builder *b, struct task_row *rows, int64_t n)
+{
+    struct task *t = b->task;
+    t->questions[t->n_questions++] = (struct task_question){
+        .id = rows[0].doc, .label = rows[0].label, .first = t->n_answers, .n = n};
+    for (int64_t i = 0; i < n; i++) TRY(take_answer(b, &rows[i]));
+    return STATUS_OK;
+}
+
+static int compare_id(const void *id, const void *question)
+{
+    const int64_t a = *(const int64_t *)id,
+                  b = ((const struct task_question *)question)->id;
+    return a < b ? -1 : a > b;
+}
+
+/* The answers of a question without it; nothing if that question is not there. */
+static status_t take_unconditional(struct task_builder *b, struct task_row *rows,
+                                   int64_t n)
+{
+    struct task *t = b->task;
+    const int64_t id = rows[0].doc - TASK_UNCONDITIONAL;
+    const struct task_question *q =
+        bsearch(&id, t->questions, (size_t)t->n_questions, sizeof *q, compare_id);
+    if (!q) return STATUS_OK;
+    b->line = rows[n - 1].line;
+    if (n != q->n)
+        return task_refuse(b, "doc_id %jd has %jd answers; valid: %jd, as doc_id %jd has",
+                           (intmax_t)rows[0].doc, (intmax_t)n, (intmax_t)q->n,
+                           (intmax_t)id);
+    for (int64_t i = 0; i < n; i++) {
+        t->answers[q->first + i].unconditional = t->n_answers;
+        t->n_unconditional++;
+        TRY(take_answer(b, &rows[i]));
+    }
     return STATUS_OK;
 }
 
@@ -72,13 +110,12 @@ status_t task_group(struct task_builder *b, int64_t limit)
         struct task_row *rows = &b->rows[first];
         for (end = first + 1; end < b->n_rows && b->rows[end].doc == rows->doc;) end++;
         TRY(check_question(b, rows, end - first));
-        if (limit > 0 && t->n_questions == limit) continue;
-        t->questions[t->n_questions] = (struct task_question){.id = rows->doc,
-                                                              .label = rows->label,
-                                                              .first = t->n_answers,
-                                                              .n = end - first};
-        for (int64_t i = 0; i < end - first; i++) TRY(take_answer(b, &rows[i]));
-        t->n_questions++;
+        if (b->by_doc && rows->doc >= TASK_UNCONDITIONAL)
+            TRY(take_unconditional(b, rows, end - first));
+        else if (limit == 0 || t->n_questions < limit)
+            TRY(take_question(b, rows, end - first));
     }
-    return STATUS_OK;
+    if (t->n_questions > 0) return STATUS_OK;
+    return status_set(STATUS_DATA, "%s: holds no question, only answers without one",
+                      t->path);
 }

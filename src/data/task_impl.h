@@ -5,6 +5,9 @@
 
 #include "data/task.h"
 
+/* What is added to the doc_id of a question for its answers without it. */
+enum { TASK_UNCONDITIONAL = 1000000 };
+
 /* One answer as a line gave it. */
 struct task_row {
     int64_t doc, idx, label, context, line;
@@ -15,6 +18,7 @@ struct task_builder {
     struct task *task;
     struct task_row *rows;
     int64_t n_rows, row_capacity, context_capacity, line;
+    bool by_doc; /* the rows' doc is a doc_id, else the number of a line */
 };
 
 /* "PATH:LINE: " in front of the sentence. */

@@ -4,7 +4,7 @@
 
 #include "data/task_impl.h"
 
-enum { MAX_ANSWERS = 1 << 16, WITHOUT_QUESTION = 1000000 };
+enum { MAX_ANSWERS = 1 << 16 };
 
 /* All lines are of one task. */
 static status_t check_task(struct task_builder *b, const json_t *line)
@@ -31,11 +31,7 @@ status_t task_read_request(struct task_builder *b, const json_t *line)
         return task_refuse(b, "request_type is \"%.60s\"; valid: \"loglikelihood\"",
                            type);
     TRY(check_task(b, line));
-    TRY(task_integer(b, line, "doc_id", INT64_MAX, &doc));
-    if (doc >= WITHOUT_QUESTION) {
-        b->task->n_left_out++;
-        return STATUS_OK;
-    }
+    TRY(task_integer(b, line, "doc_id", 2 * TASK_UNCONDITIONAL - 1, &doc));
     TRY(task_integer(b, line, "idx", MAX_ANSWERS - 1, &idx));
     TRY(task_integer(b, line, "label", MAX_ANSWERS - 1, &label));
     const json_t *request = json_object_get(line, "request");

@@ -8,6 +8,7 @@ const char *const score_metric_name[SCORE_METRICS] = {
     [SCORE_ACC_CHARACTER] = "acc_per_character",
     [SCORE_ACC_BYTE] = "acc_per_byte",
     [SCORE_ACC_TOKEN] = "acc_per_token",
+    [SCORE_ACC_UNCOND] = "acc_uncond",
     [SCORE_BITS_PER_BYTE] = "bits_per_byte",
     [SCORE_CE_LOSS] = "ce_loss"};
 
@@ -31,6 +32,16 @@ static double length(enum score_metric metric, const struct task *t,
     }
 }
 
+/* What the answers of a question are compared by. */
+static double merit(enum score_metric metric, const struct task *t,
+                    const struct task_tokens *tokens, const double *loglikelihood,
+                    int64_t answer)
+{
+    if (metric == SCORE_ACC_UNCOND)
+        return loglikelihood[answer] - loglikelihood[t->answers[answer].unconditional];
+    return loglikelihood[answer] / length(metric, t, tokens, answer);
+}
+
 int64_t score_choice(enum score_metric metric, const struct task *t,
                      const struct task_tokens *tokens, const double *loglikelihood,
                      int64_t question)
@@ -39,8 +50,7 @@ int64_t score_choice(enum score_metric metric, const struct task *t,
     int64_t best = 0;
     double most = 0;
     for (int64_t k = 0; k < q->n; k++) {
-        const int64_t a = q->first + k;
-        const double x = loglikelihood[a] / length(metric, t, tokens, a);
+        const double x = merit(metric, t, tokens, loglikelihood, q->first + k);
         if (k > 0 && !(x > most)) continue;
         best = k;
         most = x;
@@ -55,11 +65,13 @@ static bool value_of(double *x, enum score_metric metric, const struct task *t,
 {
     const struct task_question *q = &t->questions[question];
     const int64_t right = q->first + q->label;
-    const double loss = -loglikelihood[right] / length(metric, t, tokens, right);
     if (metric == SCORE_BITS_PER_BYTE || metric == SCORE_CE_LOSS) {
+        const double loss = -merit(metric, t, tokens, loglikelihood, right);
         *x = metric == SCORE_CE_LOSS ? loss : loss / M_LN2;
         return true;
     }
+    if (metric == SCORE_ACC_UNCOND && t->answers[q->first].unconditional < 0)
+        return false;
     *x = score_choice(metric, t, tokens, loglikelihood, question) == q->label;
     return q->n > 1;
 }

@@ -24,12 +24,13 @@ same_numbers() {
 awk 'BEGIN { for (i = 0; i < 40; i++) printf "Ox %d pulls log %d.\n", i, i * 37 % 101 }' >text.txt
 expect 0 "$YOKE" tokenize --tokenizer "$fixtures/tokenizer_small.json" --out text.h5 text.txt
 layouts=("2 --tp 2" "2 --pp 2" "4 --tp 2 --pp 2" "2 --dp 2" "2 --cp 2")
-for family in llama gpt2; do
+for family in gpt2 llama; do
     expect 0 "$YOKE" import "$fixtures/hf_$family" $family
     cp "$fixtures/tokenizer_small.json" $family/tokenizer.json
     expect 0 "$YOKE" eval $family --data text.h5
     grep -q 'bits_per_byte' ../said/out || fail "no bits per byte: $(cat ../said/out)"
     cp ../said/out loss_$family
+    [ $family = llama ] || continue
     for layout in "${layouts[@]}"; do
         read -r ranks options <<<"$layout"
         expect 0 mpirun -n "$ranks" "$YOKE" eval $family --data text.h5 --batch 3 $options
@@ -55,10 +56,11 @@ questions_are() {
 }
 for model in llama gpt2; do
     questions_are requests $model 1 --task "$eval/requests.jsonl"
-    grep -q '^task furrows: 12 questions, 30 answers; 2 cut' ../said/out || fail "the table: $(cat ../said/out)"
+    grep -q '^task furrows: 12 questions, 30 answers, 28 without their question; 2 cut' ../said/out || fail "the table: $(cat ../said/out)"
     questions_are requests_apart $model 1 --task "$eval/requests.jsonl" --encode apart
     questions_are llmc $model 1 --task "$eval/hellaswag.jsonl" --window 1
     questions_are lmeval $model 1 --task "$eval/hellaswag.jsonl" --hellaswag lm-eval
+    [ $model = llama ] || layouts=("4 --tp 2 --pp 2")
     for layout in "${layouts[@]}"; do
         read -r ranks options <<<"$layout"
         questions_are requests $model "$ranks" --task "$eval/requests.jsonl" --window 40 --batch 2 $options
@@ -69,3 +71,12 @@ questions_are requests llama 1 --task backwards.jsonl.gz
 expect 0 "$YOKE" eval llama --task "$eval/requests.jsonl" --limit 3 --details first
 head -n 3 details >three
 same_numbers first three 1e-5
+
+# ---- refused, on all ranks ------------------------------------------------------------------------------
+sed '5s/"idx": [0-9]*/"idx": 9/' "$eval/requests.jsonl" >bad.jsonl
+expect 4 mpirun -q -n 2 "$YOKE" eval llama --task bad.jsonl --tp 2
+[ "$(grep -c 'error: ' ../said/err)" = 1 ] || fail "not one line of error"
+grep -q 'bad.jsonl:5: idx is 9; valid: 1' ../said/err || fail "no word about line 5"
+expect 6 "$YOKE" eval llama --task "$eval/requests.jsonl" --json none/json
+expect 2 "$YOKE" eval llama --task "$eval/requests.jsonl" --hellaswag olmo
+expect 2 "$YOKE" eval llama --task "$eval/requests.jsonl" --data text.h5
