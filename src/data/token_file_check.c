@@ -100,9 +100,12 @@ static status_t check_every_id(const struct token_file *f)
 {
     int32_t ids[PIECE_TOKENS];
     const int64_t n = f->info.n_tokens;
-    for (int64_t at = 0; at < n; at += PIECE_TOKENS)
-        TRY(token_file_read(f, at, n - at < PIECE_TOKENS ? n - at : PIECE_TOKENS, ids));
-    return STATUS_OK;
+    status_t st = STATUS_OK;
+    token_map_advise(&f->map, true);
+    for (int64_t at = 0; at < n && st == STATUS_OK; at += PIECE_TOKENS)
+        st = token_file_read(f, at, n - at < PIECE_TOKENS ? n - at : PIECE_TOKENS, ids);
+    token_map_advise(&f->map, false);
+    return st;
 }
 
 /* ---- the whole -------------------------------------------------------------------------- */
@@ -127,9 +130,11 @@ status_t token_file_check(struct token_file *f, const struct token_file_options 
 {
     const bool all = o->check == TOKEN_FILE_CHECK_ALL;
     TRY(check_documents(f));
+    token_map_advise(&f->map, true);
     if (all && f->sealed)
         TRY(check_hash(f, "tokens", f->tokens, f->info.n_tokens * f->info.token_bytes,
                        f->tokens_xxh3));
+    token_map_advise(&f->map, false);
     struct sample s = {.hash = hash_stream_create()};
     if (!f->sealed) hash_structure(f, s.hash);
     status_t st = take_sample(f, pieces, &s);

@@ -23,6 +23,7 @@ static int64_t offset(const struct token_file *f, int64_t i)
 static status_t read_index(struct token_file *f, const char *path)
 {
     TRY(token_map_open(&f->index_map, path));
+    token_map_advise(&f->index_map, true);
     if (f->index_map.bytes % 8 != 0)
         return status_set(STATUS_DATA, "%s: has %zu bytes, valid is a multiple of 8",
                           path, f->index_map.bytes);

@@ -77,6 +77,9 @@ MUST_USE status_t token_file_take_tokens(struct token_file *f, size_t offset,
 
 /* STATUS_IO; STATUS_DATA for what is empty or no regular file. */
 MUST_USE status_t token_map_open(struct token_map *map, const char *path);
+/* How it is about to be read: in order, or (when just opened) in windows that lie anywhere, where
+ * reading ahead multiplies what comes from the disk. */
+void token_map_advise(const struct token_map *map, bool in_order);
 void token_map_close(struct token_map *map); /* accepts an empty one */
 
 bool token_file_ends_with(const char *text, const char *end);

@@ -8,6 +8,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+void token_map_advise(const struct token_map *map, bool in_order)
+{
+    if (map->data)
+        madvise((void *)(uintptr_t)map->data, map->bytes,
+                in_order ? MADV_SEQUENTIAL : MADV_RANDOM);
+}
+
 static status_t map_descriptor(struct token_map *map, const char *path, int fd)
 {
     struct stat info;
@@ -22,6 +29,7 @@ static status_t map_descriptor(struct token_map *map, const char *path, int fd)
         return status_set(STATUS_IO, "%s: cannot map its %zu bytes: %s", path, bytes,
                           strerror(errno));
     *map = (struct token_map){data, bytes};
+    token_map_advise(map, false);
     return STATUS_OK;
 }
 

@@ -121,6 +121,7 @@ status_t token_file_megatron_open(struct token_file *f,
     if (!index) return status_set(STATUS_NOMEM, "%s: no memory to open it", f->path);
     status_t st = token_map_open(&f->map, f->path);
     if (st == STATUS_OK) st = token_map_open(&f->index_map, index);
+    token_map_advise(&f->index_map, true);
     if (st == STATUS_OK) st = read_index(f, o, index);
     free(index);
     return st;

@@ -9,7 +9,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_HEADER_BYTES = 4096, QUOTE_BYTES = 24 };
+enum { MAX_HEADER_BYTES = 4096, MAX_QUOTE_BYTES = 32 };
+
+/* Bytes of a value to show: up to the `end` that closes it. */
+static int quote_bytes(const char *value, char end)
+{
+    int n = 1;
+    while (n < MAX_QUOTE_BYTES && value[n - 1] && (n == 1 || value[n - 1] != end)) n++;
+    return n;
+}
 
 /* The value behind 'key': in the dictionary, NULL if there is none. */
 static const char *find_value(const char *header, const char *key)
@@ -35,7 +43,8 @@ static status_t read_type(const struct token_file *f, const char *header, int *b
         return STATUS_OK;
     }
     return status_set(STATUS_DATA, "%s: descr is %.*s, valid are '<u2', '<u4', '<i4'",
-                      f->path, descr ? QUOTE_BYTES : 7, descr ? descr : "missing");
+                      f->path, descr ? quote_bytes(descr, '\'') : 7,
+                      descr ? descr : "missing");
 }
 
 static status_t read_shape(const struct token_file *f, const char *header, int64_t *n)
@@ -50,7 +59,8 @@ static status_t read_shape(const struct token_file *f, const char *header, int64
         }
     }
     return status_set(STATUS_DATA, "%s: shape is %.*s, valid is one dimension, (N,)",
-                      f->path, shape ? QUOTE_BYTES : 7, shape ? shape : "missing");
+                      f->path, shape ? quote_bytes(shape, ')') : 7,
+                      shape ? shape : "missing");
 }
 
 /* Copy the dictionary as text; *tokens: where the array begins. */

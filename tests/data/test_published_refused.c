@@ -100,12 +100,12 @@ TEST(malformed_files_of_numpy)
     patch("", descr + 2, '8', 1);
     check_refused("descr is '<u8'");
     patch("", descr, '>', 1);
-    check_refused("descr is '>u8'");
+    check_refused("descr is '>u8', valid are '<u2', '<u4', '<i4'");
     published_npy(path, &p);
     patch("", shape + 1, '5', 1);
     check_refused("but 50 tokens of uint16 need 100");
     patch("", shape + 2, ' ', 1);
-    check_refused("valid is one dimension, (N,)");
+    check_refused("shape is (5 ,), valid is one dimension, (N,)");
     published_npy(path, &p);
     patch("", 6, 9, 1);
     check_refused("has NumPy format version 9, valid is 1 to 3");
