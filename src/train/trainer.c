@@ -73,6 +73,25 @@ static status_t open_data(struct trainer *t, struct config *c)
                       token_file_path(f), c->tokenizer);
 }
 
+/* Ranks of several hosts may find different files under one name, or one shard less.  Collective on
+ * world. */
+static status_t compare_data(const struct trainer *t, const struct sampler *s, int n)
+{
+    status_t st = STATUS_OK;
+    for (int i = 0; i < n; i++) {
+        const struct token_file_info *info = token_file_info(sampler_file(s, i));
+        uint64_t first = info->xxh3;
+        comm_broadcast(t->world, &first, sizeof first, 0);
+        if (first == info->xxh3 || st != STATUS_OK) continue;
+        st = status_set(STATUS_DATA,
+                        "%s: has other tokens here than on rank 0 (%jd tokens, xxh3 "
+                        "%016jx, there %016jx): give all hosts the same files",
+                        token_file_path(sampler_file(s, i)), (intmax_t)info->n_tokens,
+                        (uintmax_t)info->xxh3, (uintmax_t)first);
+    }
+    return comm_agree(t->world, st);
+}
+
 /* ---- memory -------------------------------------------------------------------------------- */
 
 struct parts_options trainer_parts(const struct trainer *t)
@@ -233,6 +252,8 @@ status_t trainer_init(struct trainer *t, struct comm *world, struct config *c)
     TRY(comm_agree(world, layout_sizes(c, comm_size(world), sizes)));
     TRY(choose_place(t));
     TRY(comm_agree(world, open_data(t, c)));
+    TRY(compare_data(t, t->train_data, c->train.n));
+    TRY(compare_data(t, t->validation_data, c->validation.n));
     TRY(comm_agree(world, lay_out(t))); /* with the vocabulary that the data gave */
     TRY(layout_connect(&t->layout, world));
     TRY(comm_agree(world, plan(t)));

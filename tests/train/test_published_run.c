@@ -107,3 +107,27 @@ TEST(a_run_on_published_files_is_the_run_on_their_tokens)
              d);
     assert_string_equal(output(command), "1\n");
 }
+
+TEST(hosts_with_different_files_are_refused)
+{
+    char path[PATH_MAX], command[8 * PATH_MAX], options[2 * PATH_MAX];
+    const char *d = test_folder();
+    run_prepare(d);
+    const struct published all = read_tokens(d, "train");
+    const struct published part = published_part(&all, 0, all.n - 1);
+    for (int k = 0; k < 2; k++) { /* a folder for each rank, as if on a host of its own */
+        snprintf(path, sizeof path, "%s/host%d/data", d, k);
+        ASSERT_OK(file_make_dirs(path));
+        snprintf(path, sizeof path, "%s/host%d/data/t.npy", d, k);
+        published_npy(path, k == 0 ? &all : &part);
+    }
+    snprintf(options, sizeof options,
+             "\"$YOKE\" train %s/config.yaml --set model.vocab_size=97 --set "
+             "'data.train={path: data, eos: 0}'",
+             d);
+    snprintf(command, sizeof command,
+             "mpirun -n 1 -wdir %s/host0 %s : -n 1 -wdir %s/host1 %s >%s/log 2>&1; "
+             "test $? = 4 && grep -c 'rank 1 of 2: data/t.npy: has other tokens' %s/log",
+             d, options, d, options, d, d);
+    assert_string_equal(output(command), "1\n");
+}
