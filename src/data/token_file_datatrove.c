@@ -3,6 +3,7 @@
  *   NAME.ds.index     uint64 little-endian, the end of each document in tokens
  *   NAME.ds.metadata  text: "tokenizer|bytes of a token" (older: "tokenizer"), then the number
  *                     of tokens, then the same for humans
+ *   NAME.ds.loss      one byte a token, 0: not to be predicted.  Not read, so refused
  * Source: datatrove src/datatrove/pipeline/tokens/tokenizer.py (TokenizedFile). */
 #include "data/token_file_impl.h"
 
@@ -85,6 +86,7 @@ status_t token_file_datatrove_open(struct token_file *f,
                                    const struct token_file_options *o)
 {
     char *index = beside(f, ".index"), *metadata = beside(f, ".metadata");
+    char *loss = beside(f, ".loss");
     int width = 0;
     int64_t n_tokens = -1;
     status_t st = token_map_open(&f->map, f->path);
@@ -92,6 +94,13 @@ status_t token_file_datatrove_open(struct token_file *f,
     if (st == STATUS_OK) st = token_file_settle(f, o, width, 0);
     if (st == STATUS_OK) st = token_file_take_tokens(f, 0, n_tokens);
     if (st == STATUS_OK && index) st = read_index(f, index);
+    if (st == STATUS_OK && loss)
+        st = status_set(
+            STATUS_DATA,
+            "%s: masks of what is to be predicted are not read (valid: no such "
+            "file; without it every token is to be predicted)",
+            loss);
+    free(loss);
     free(metadata);
     free(index);
     return st;

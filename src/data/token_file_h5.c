@@ -1,11 +1,7 @@
 #include "data/token_file_impl.h"
 
-#include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 
 #include "core/h5.h"
 #include "core/log.h"
@@ -169,18 +165,9 @@ static status_t read_datasets(struct token_file *f, hid_t file)
 static status_t map_file(struct token_file *f, hid_t file)
 {
     int *fd = NULL;
-    struct stat info;
     if (H5Fget_vfd_handle(file, H5P_DEFAULT, (void **)&fd) < 0)
         return h5_fail(STATUS_IO, f->path, "give its descriptor");
-    if (fstat(*fd, &info) != 0)
-        return status_set(STATUS_IO, "%s: cannot stat: %s", f->path, strerror(errno));
-    const size_t bytes = (size_t)info.st_size;
-    void *map = mmap(NULL, bytes, PROT_READ, MAP_SHARED, *fd, 0);
-    if (map == MAP_FAILED)
-        return status_set(STATUS_IO, "%s: cannot map its %zu bytes: %s", f->path, bytes,
-                          strerror(errno));
-    f->map = (struct token_map){map, bytes};
-    return STATUS_OK;
+    return token_map_descriptor(&f->map, f->path, *fd);
 }
 
 static int64_t offset(const struct token_file *f, int64_t i)

@@ -77,6 +77,8 @@ MUST_USE status_t token_file_take_tokens(struct token_file *f, size_t offset,
 
 /* STATUS_IO; STATUS_DATA for what is empty or no regular file. */
 MUST_USE status_t token_map_open(struct token_map *map, const char *path);
+/* The same of an open file, which the map does not need to stay open. */
+MUST_USE status_t token_map_descriptor(struct token_map *map, const char *path, int fd);
 /* How it is about to be read: in order, or (when just opened) in windows that lie anywhere, where
  * reading ahead multiplies what comes from the disk. */
 void token_map_advise(const struct token_map *map, bool in_order);

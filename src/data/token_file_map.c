@@ -15,7 +15,7 @@ void token_map_advise(const struct token_map *map, bool in_order)
                 in_order ? MADV_SEQUENTIAL : MADV_RANDOM);
 }
 
-static status_t map_descriptor(struct token_map *map, const char *path, int fd)
+status_t token_map_descriptor(struct token_map *map, const char *path, int fd)
 {
     struct stat info;
     if (fstat(fd, &info) != 0)
@@ -38,7 +38,7 @@ status_t token_map_open(struct token_map *map, const char *path)
     const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* may be a pipe */
     if (fd < 0)
         return status_set(STATUS_IO, "%s: cannot open: %s", path, strerror(errno));
-    const status_t st = map_descriptor(map, path, fd);
+    const status_t st = token_map_descriptor(map, path, fd);
     close(fd); /* the mapping stays */
     return st;
 }
