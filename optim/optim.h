@@ -17,8 +17,9 @@ struct optim_options {
     double lr, beta1, beta2, eps, weight_decay;
     /* matrices decay always; published recipes differ in the rest */
     bool decay_embeddings, decay_norms, decay_biases;
-    double clip;  /* largest global gradient norm; 0: no clipping */
-    int rounding; /* enum nn_rounding: from master weights to those of 16 bits */
+    double clip;     /* largest global gradient norm; 0: no clipping */
+    double clip_eps; /* added to the norm, see optim_clip_factor */
+    int rounding;    /* enum nn_rounding: from master weights to those of 16 bits */
 };
 
 bool optim_decays(const struct optim_options *o, enum param_kind kind);
@@ -32,18 +33,33 @@ void optim_adamw(struct nn *nn, const struct optim_options *o,
 
 /* ---- clip.c ----------------------------------------------------------------------------- */
 
-/* The factor that brings a gradient of norm `norm` to at most `clip`: 1 if clip == 0 or the
- * norm is small enough (Pascanu et al. 2013, arXiv:1211.5063, algorithm 1). */
-double optim_clip_factor(double norm, double clip);
+/* The factor that brings a gradient of norm `norm` to at most `clip`, clip / (norm + eps): 1 if
+ * clip == 0 or that is above 1 (Pascanu et al. 2013, arXiv:1211.5063, algorithm 1).  eps is 0 there
+ * and in llm.c; 1e-6 in PyTorch's clip_grad_norm_, nanotron, OLMo and DeepSpeed. */
+double optim_clip_factor(double norm, double clip, double eps);
 
 /* ---- schedule.c: learning rate ----------------------------------------------------------- */
 
 enum schedule_kind { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE, SCHEDULE_WSD };
 enum schedule_decay { SCHEDULE_DECAY_LINEAR, SCHEDULE_DECAY_SQRT };
 
+/* Trainers do not count alike: what step s (from 0) is for warm-up and for what comes behind it.
+ *   ahead     s + 1 and s         llm.c, llmc/schedulers.h
+ *   zero      s and s             nanotron, src/nanotron/helpers.py (lr_scheduler_builder, PyTorch's
+ *                                 LambdaLR); transformers, src/transformers/optimization.py
+ *   one       s + 1 and s + 1     OLMo, olmo/train.py (counts the step before it asks) and olmo/optim.py
+ *   not_zero  max(s, 1) and s     GPT-NeoX, megatron/learning_rates.py */
+enum schedule_clock {
+    SCHEDULE_CLOCK_AHEAD,
+    SCHEDULE_CLOCK_ZERO,
+    SCHEDULE_CLOCK_ONE,
+    SCHEDULE_CLOCK_NOT_ZERO
+};
+
 struct schedule {
     int kind;             /* enum schedule_kind */
-    int64_t warmup_steps; /* linear from 0: step s (from 0) gets (s + 1) / warmup_steps */
+    int clock;            /* enum schedule_clock */
+    int64_t warmup_steps; /* linear from 0: count / warmup_steps */
     int64_t
         total_steps; /* where linear and cosine reach the floor; may lie beyond the end of
                              the run (truncated).  0: the run's number of steps */

@@ -16,14 +16,30 @@ static double progress(int64_t step, int64_t first, int64_t length)
     return (double)(step - first) / (double)length;
 }
 
+static int64_t warmup_count(int clock, int64_t step)
+{
+    switch ((enum schedule_clock)clock) {
+    case SCHEDULE_CLOCK_AHEAD:
+    case SCHEDULE_CLOCK_ONE:
+        return step + 1;
+    case SCHEDULE_CLOCK_ZERO:
+        return step;
+    case SCHEDULE_CLOCK_NOT_ZERO:
+        return step > 1 ? step : 1;
+    }
+    return step;
+}
+
 /* Cosine: Loshchilov and Hutter 2017, arXiv:1608.03983, equation 5, without restarts.
  * Warmup-stable-decay: Hu et al. 2024, arXiv:2404.06395, section 4; its 1 - sqrt decay:
  * Haegele et al. 2024, arXiv:2405.18392, section 3. */
 double schedule_factor(const struct schedule *s, int64_t step)
 {
-    if (step < s->warmup_steps) return (double)(step + 1) / (double)s->warmup_steps;
-    const double way = progress(step, s->warmup_steps, s->total_steps - s->warmup_steps);
-    const double end = progress(step, s->total_steps - s->decay_steps, s->decay_steps);
+    if (step < s->warmup_steps)
+        return (double)warmup_count(s->clock, step) / (double)s->warmup_steps;
+    const int64_t count = s->clock == SCHEDULE_CLOCK_ONE ? step + 1 : step;
+    const double way = progress(count, s->warmup_steps, s->total_steps - s->warmup_steps);
+    const double end = progress(count, s->total_steps - s->decay_steps, s->decay_steps);
     switch ((enum schedule_kind)s->kind) {
     case SCHEDULE_CONSTANT:
         return 1;

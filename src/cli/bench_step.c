@@ -191,7 +191,7 @@ static void step(struct bench *b, int64_t number, bool apart, double at[N_PARTS]
                                      .low_type = b->dtype,
                                      .n = n};
     optim_adamw(b->nn, &b->config.optim, &b->params, &r, number, 1e-4,
-                optim_clip_factor(norm, 1) / targets);
+                optim_clip_factor(norm, 1, 0) / targets);
     device_wait(b->device);
     at[4] = clock_seconds();
 }

@@ -51,6 +51,7 @@ struct config {
     struct config_sources train, validation;
     int64_t sequence_length;
     bool document_mask;
+    struct repetition_limit repetition;
     int verify;           /* enum config_verify */
     int64_t loader_ahead; /* micro-batches */
     /* train: */
@@ -73,7 +74,7 @@ struct config {
     struct optim_options optim;
     /* schedule: */
     struct schedule schedule;
-    int64_t warmup_tokens; /* 0 once loaded: turned into schedule.warmup_steps */
+    int64_t warmup_tokens, total_tokens; /* 0 once loaded: turned into schedule's steps */
     /* parallel: */
     int64_t dp, tp, cp, pp; /* 0: auto */
     bool sequence_parallel;

@@ -130,21 +130,27 @@ static status_t settle_eval(struct config *c)
     return STATUS_OK;
 }
 
+/* A length that was given in tokens, in whole steps. */
+static status_t settle_tokens(struct config *c, const char *key, const char *other,
+                              int64_t *tokens, int64_t *steps)
+{
+    if (*tokens == 0) return STATUS_OK;
+    if (*steps > 0)
+        return config_refuse_key(
+            c, key, "is given together with %s (valid: at most one of them)", other);
+    const int64_t step_tokens = config_global_batch(c) * c->sequence_length;
+    *steps = *tokens / step_tokens + (*tokens % step_tokens != 0);
+    *tokens = 0;
+    return STATUS_OK;
+}
+
 static status_t settle_warmup(struct config *c)
 {
     struct schedule *s = &c->schedule;
-    const char *key = "schedule.warmup_steps";
-    if (c->warmup_tokens > 0) {
-        key = "schedule.warmup_tokens";
-        if (s->warmup_steps > 0)
-            return config_refuse_key(c, key,
-                                     "is given together with schedule.warmup_steps "
-                                     "(valid: at most one of them)");
-        const int64_t step_tokens = config_global_batch(c) * c->sequence_length;
-        s->warmup_steps =
-            c->warmup_tokens / step_tokens + (c->warmup_tokens % step_tokens != 0);
-        c->warmup_tokens = 0;
-    }
+    const bool in_tokens = c->warmup_tokens > 0;
+    const char *key = in_tokens ? "schedule.warmup_tokens" : "schedule.warmup_steps";
+    TRY(settle_tokens(c, key, "schedule.warmup_steps", &c->warmup_tokens,
+                      &s->warmup_steps));
     const int64_t most = s->total_steps < c->steps ? s->total_steps : c->steps;
     if (s->warmup_steps > most)
         return config_refuse_key(c, key,
@@ -160,6 +166,8 @@ static status_t settle_warmup(struct config *c)
 static status_t settle_schedule(struct config *c)
 {
     struct schedule *s = &c->schedule;
+    TRY(settle_tokens(c, "schedule.total_tokens", "schedule.total_steps",
+                      &c->total_tokens, &s->total_steps));
     if (s->total_steps == 0) s->total_steps = c->steps;
     TRY(settle_warmup(c));
     if (s->kind != SCHEDULE_WSD) {

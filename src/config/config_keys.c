@@ -9,6 +9,7 @@ static const char *const recompute_names[] = {"none", "selective", "full", NULL}
 static const char *const verify_names[] = {"auto", "all", "seal", NULL};
 static const char *const schedule_names[] = {"constant", "linear", "cosine", "wsd", NULL};
 static const char *const decay_names[] = {"linear", "sqrt", NULL};
+static const char *const clock_names[] = {"ahead", "zero", "one", "not_zero", NULL};
 
 static const char *const device_names[] = {"auto", "cpu", "cuda", NULL};
 static const char *const precision_names[] = {"auto", "fp32", "bf16", "fp16", NULL};
@@ -102,6 +103,13 @@ const struct config_key config_keys[] = {
      .doc = "tokens of a training sequence"},
     {"data.document_mask", CONFIG_BOOL, AT(document_mask), .initial = "true",
      .doc = "tokens see their own document only, and positions restart in each"},
+    {"data.repetition_count", CONFIG_INTEGER, AT(repetition.count), 0, 1e9,
+     .initial = "0",
+     .doc =
+         "a sequence in which a few tokens come so many times in a row, or more, is not "
+         "trained on (OLMo's instance filter); 0: all are"},
+    {"data.repetition_period", CONFIG_INTEGER, AT(repetition.period), 1, 65536,
+     .initial = "13", .doc = "how many tokens these few are at most"},
     {"data.verify", CONFIG_ENUM, AT(verify), .names = verify_names, .initial = "auto",
      .doc =
          "what is checked when a token file is opened.  all: every byte; seal: all but "
@@ -173,6 +181,8 @@ const struct config_key config_keys[] = {
      .doc = "decay biases too"},
     {"optim.clip", CONFIG_NUMBER, AT(optim.clip), 0, 1e6, .initial = "1.0",
      .doc = "largest global norm of the gradient; 0: no clipping"},
+    {"optim.clip_eps", CONFIG_NUMBER, AT(optim.clip_eps), 0, 1, .initial = "0.0",
+     .doc = "added to the norm that clip is divided by; 1.0e-6 in PyTorch"},
     {"optim.rounding", CONFIG_ENUM, AT(optim.rounding), .names = rounding_names,
      .initial = "nearest",
      .doc = "of master weights to those of 16 bits; stochastic: bf16 only"},
@@ -180,14 +190,21 @@ const struct config_key config_keys[] = {
     {"schedule.kind", CONFIG_ENUM, AT(schedule.kind), .names = schedule_names,
      .initial = "cosine", .doc = "how the learning rate goes after warm-up"},
     {"schedule.warmup_steps", CONFIG_INTEGER, AT(schedule.warmup_steps), 0, 1e9,
-     .initial = "0",
-     .doc = "steps of linear warm-up; step s from 0 gets (s + 1) / steps"},
+     .initial = "0", .doc = "steps of linear warm-up"},
+    {"schedule.clock", CONFIG_ENUM, AT(schedule.clock), .names = clock_names,
+     .initial = "ahead",
+     .doc = "as what step s, from 0, counts.  ahead: s + 1 in warm-up, s behind it "
+            "(llm.c); zero: s, so the first step has a rate of 0 (nanotron, "
+            "transformers); one: s + 1 (OLMo); not_zero: s, but 1 in the first step of a "
+            "warm-up (GPT-NeoX)"},
     {"schedule.warmup_tokens", CONFIG_INTEGER, AT(warmup_tokens), 0, 1e15, .initial = "0",
      .doc = "warm-up in tokens, rounded up to whole steps; instead of warmup_steps"},
     {"schedule.total_steps", CONFIG_INTEGER, AT(schedule.total_steps), 0, 1e9,
      .zero = "auto", .initial = "auto",
      .doc = "step at which the floor is reached; beyond train.steps the run ends on the "
             "way.  auto: train.steps"},
+    {"schedule.total_tokens", CONFIG_INTEGER, AT(total_tokens), 0, 1e15, .initial = "0",
+     .doc = "total_steps in tokens, rounded up to whole steps; instead of it"},
     {"schedule.decay_steps", CONFIG_INTEGER, AT(schedule.decay_steps), 0, 1e9,
      .zero = "auto", .initial = "auto",
      .doc = "wsd: steps of the decay that ends at total_steps.  auto: a fifth of "

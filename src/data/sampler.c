@@ -12,6 +12,7 @@ struct sampler {
     int64_t T;
     uint64_t seed;
     bool shuffle, document_mask;
+    struct repetition_limit repetition;
     int n;
     struct token_file **files; /* [n] */
     struct mixture *mixture;
@@ -108,6 +109,7 @@ status_t sampler_create(struct sampler **s, const struct sampler_options *o)
     x->seed = o->seed;
     x->shuffle = o->shuffle;
     x->document_mask = o->document_mask;
+    x->repetition = o->repetition;
     x->n = o->n_sources;
     status_t st = open_sources(x, o);
     if (st == STATUS_OK) st = mix_sources(x, o);
@@ -216,6 +218,8 @@ status_t sampler_fill(const struct sampler *s, int64_t index, struct batch *b,
         TRY(fill_documents(f, start, T, tokens[0], targets, positions, doc_start));
     else
         fill_plain(T, positions, doc_start);
+    if (repetition_found(tokens, T, s->repetition))
+        memset(targets, 0xff, (size_t)T * sizeof *targets); /* -1 */
     for (int64_t t = 0; t < T; t++) b->n_targets += targets[t] >= 0;
     return STATUS_OK;
 }

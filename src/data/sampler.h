@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "core/status.h"
+#include "data/repetition.h"
 #include "data/token_file.h"
 
 struct data_source {
@@ -40,6 +41,8 @@ struct sampler_options {
     bool
         document_mask; /* rows see only their own document, positions restart in it, and the
                            first token of the next document is not a target */
+    struct repetition_limit
+        repetition; /* sequences beyond it are drawn, but have no targets */
     enum token_file_check check;
     int64_t vocab_size; /* of the model, for sources that do not say theirs; 0: unknown */
 };

@@ -321,7 +321,7 @@ void train_update(struct trainer *t, const struct step_stats *stats)
         t->progress.skipped++;
     } else {
         update(t, stats->lr,
-               optim_clip_factor(stats->grad_norm, c->optim.clip) *
+               optim_clip_factor(stats->grad_norm, c->optim.clip, c->optim.clip_eps) *
                    stats->gradient_scale);
         spike_learn(&t->progress.spike, stats->loss);
     }

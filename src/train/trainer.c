@@ -15,15 +15,16 @@
 static status_t open_sources(struct sampler **s, const struct config *c,
                              const struct config_sources *sources, bool shuffle)
 {
-    const struct sampler_options o = {.sources = sources->items,
-                                      .n_sources = sources->n,
-                                      .T = c->sequence_length,
-                                      .seed = (uint64_t)c->seed,
-                                      .shuffle = shuffle,
-                                      .document_mask = c->document_mask,
-                                      .vocab_size = c->arch.vocab_size,
-                                      .check =
-                                          inputs_check(c, sources->items, sources->n)};
+    const struct sampler_options o = {
+        .sources = sources->items,
+        .n_sources = sources->n,
+        .T = c->sequence_length,
+        .seed = (uint64_t)c->seed,
+        .shuffle = shuffle,
+        .document_mask = c->document_mask,
+        .repetition = shuffle ? c->repetition : (struct repetition_limit){0},
+        .vocab_size = c->arch.vocab_size,
+        .check = inputs_check(c, sources->items, sources->n)};
     return sampler_create(s, &o);
 }
 

@@ -196,6 +196,13 @@ static const struct bad bad[] = {
      "run.yaml:13: schedule.warmup_steps", "schedule.total_steps 8"},
     {END, "schedule: {warmup_steps: 1, warmup_tokens: 1}",
      "run.yaml:13: schedule.warmup_tokens: is given together", "at most one"},
+    {END, "schedule: {total_steps: 9, total_tokens: 1}",
+     "run.yaml:13: schedule.total_tokens: is given together", "at most one"},
+    {END, "schedule: {clock: two}", "run.yaml:13: schedule.clock: \"two\"",
+     "ahead, zero, one, not_zero"},
+    {END, "optim: {clip_eps: -1}", "run.yaml:13: optim.clip_eps", "from 0 to 1"},
+    {8, "  sequence_length: 32\n  repetition_period: 0",
+     "run.yaml:9: data.repetition_period: \"0\"", "from 1 to"},
     {END, "schedule: {decay_steps: 10}", "run.yaml:13: schedule.decay_steps: 10", "wsd"},
     {END, "schedule: {kind: wsd, warmup_steps: 50, decay_steps: 51}",
      "run.yaml:13: schedule.decay_steps: 51", "valid: 0 to 50)"},
@@ -370,6 +377,10 @@ TEST(warmup_in_tokens_is_rounded_up_to_steps)
 TEST(the_schedule_may_be_longer_or_shorter_than_the_run)
 {
     struct config c;
+    ASSERT_OK(parse(&c, edited(END, "schedule: {total_tokens: 256001}")));
+    assert_int_equal(c.schedule.total_steps, 1001);
+    assert_int_equal(c.total_tokens, 0);
+    config_release(&c);
     ASSERT_OK(parse(&c, edited(END, "schedule: {total_steps: 1000, warmup_steps: 100}")));
     assert_int_equal(c.schedule.total_steps, 1000);
     config_release(&c);

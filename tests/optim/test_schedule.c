@@ -117,9 +117,57 @@ TEST(a_warmup_of_the_whole_run_is_no_division_by_zero)
 
 TEST(clipping_brings_a_large_norm_to_the_limit_only)
 {
-    ASSERT_NEAR(optim_clip_factor(4, 1), 0.25);
-    ASSERT_NEAR(optim_clip_factor(1, 1), 1);
-    ASSERT_NEAR(optim_clip_factor(0.5, 1), 1);
-    ASSERT_NEAR(optim_clip_factor(0, 1), 1);
-    ASSERT_NEAR(optim_clip_factor(1e6, 0), 1); /* no clipping */
+    ASSERT_NEAR(optim_clip_factor(4, 1, 0), 0.25);
+    ASSERT_NEAR(optim_clip_factor(1, 1, 0), 1);
+    ASSERT_NEAR(optim_clip_factor(0.5, 1, 0), 1);
+    ASSERT_NEAR(optim_clip_factor(0, 1, 0), 1);
+    ASSERT_NEAR(optim_clip_factor(1e6, 0, 0), 1); /* no clipping */
+    ASSERT_NEAR(optim_clip_factor(1e6, 0, 1), 1);
+}
+
+/* clip_coef = max_norm / (total_norm + 1e-6), at most 1 (torch.nn.utils.clip_grad_norm_) */
+TEST(clipping_adds_its_epsilon_to_the_norm)
+{
+    ASSERT_NEAR(optim_clip_factor(4, 1, 1e-6), 1 / (4 + 1e-6));
+    ASSERT_NEAR(optim_clip_factor(1, 1, 1e-6), 1 / (1 + 1e-6));
+    ASSERT_NEAR(optim_clip_factor(0.75, 1, 0.125), 1);
+    ASSERT_NEAR(optim_clip_factor(0.75, 1, 0.5), 0.8);
+}
+
+/* What llm.c, nanotron, OLMo and GPT-NeoX do in a warm-up of 4 of 12 steps with a linear fall. */
+TEST(the_clock_says_as_what_a_step_counts)
+{
+    static const double want[][6] = {
+        /* step                       0     1    3     4         5         11 */
+        [SCHEDULE_CLOCK_AHEAD] = {0.25, 0.5, 1, 1, 1 - 1.0 / 8, 1 - 7.0 / 8},
+        [SCHEDULE_CLOCK_ZERO] = {0, 0.25, 0.75, 1, 1 - 1.0 / 8, 1 - 7.0 / 8},
+        [SCHEDULE_CLOCK_ONE] = {0.25, 0.5, 1, 1 - 1.0 / 8, 1 - 2.0 / 8, 0},
+        [SCHEDULE_CLOCK_NOT_ZERO] = {0.25, 0.25, 0.75, 1, 1 - 1.0 / 8, 1 - 7.0 / 8}};
+    static const int64_t steps[] = {0, 1, 3, 4, 5, 11};
+    for (int clock = SCHEDULE_CLOCK_AHEAD; clock <= SCHEDULE_CLOCK_NOT_ZERO; clock++) {
+        struct schedule s = {.kind = SCHEDULE_LINEAR,
+                             .clock = clock,
+                             .warmup_steps = 4,
+                             .total_steps = 12};
+        for (int i = 0; i < 6; i++)
+            ASSERT_NEAR(schedule_factor(&s, steps[i]), want[clock][i]);
+        s.warmup_steps = 0;
+        const double first = clock == SCHEDULE_CLOCK_ONE ? 1 - 1.0 / 12 : 1;
+        ASSERT_NEAR(schedule_factor(&s, 0), first);
+    }
+}
+
+/* nanotron's WSD: the peak up to step 16 inclusive, then steps of 1 / 4 */
+TEST(wsd_counts_its_decay_by_the_clock_too)
+{
+    struct schedule s = {.kind = SCHEDULE_WSD,
+                         .clock = SCHEDULE_CLOCK_ZERO,
+                         .total_steps = 20,
+                         .decay_steps = 4};
+    ASSERT_NEAR(schedule_factor(&s, 16), 1);
+    ASSERT_NEAR(schedule_factor(&s, 17), 0.75);
+    s.clock = SCHEDULE_CLOCK_ONE;
+    ASSERT_NEAR(schedule_factor(&s, 15), 1);
+    ASSERT_NEAR(schedule_factor(&s, 16), 0.75);
+    ASSERT_NEAR(schedule_factor(&s, 19), 0);
 }
