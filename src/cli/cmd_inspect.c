@@ -13,7 +13,8 @@
 #include "data/tokenizer.h"
 
 static const char help[] =
-    "usage: yoke inspect PATH [--config] [--verify] [--sample N] [--tokenizer FILE]\n"
+    "usage: yoke inspect PATH [--config] [--verify] [--sample N] [--seed S]\n"
+    "                    [--tokenizer FILE]\n"
     "                    [--format NAME] [--dtype NAME] [--vocab_size N] [--eos ID] "
     "[--bos ID]\n\n"
     "Describe a run folder, a checkpoint folder, a tokenizer (.json), a configuration "
@@ -21,8 +22,15 @@ static const char help[] =
     "token files: one, a folder of them or a quoted pattern.\n\n"
     "  --config           print the configuration that a checkpoint was written with\n"
     "  --verify           check every byte of a checkpoint or token file\n"
-    "  --sample N         print the first N tokens of a token file, one a line\n"
-    "  --tokenizer FILE   with --sample: show the text of each token\n"
+    "  --sample N         print the first N documents of a token file (rows, if it is in "
+    "rows;\n"
+    "                     1024 tokens at a time, if it has no index), one token a line: "
+    "its\n"
+    "                     number, id, 1 if it is to be predicted, and text\n"
+    "  --seed S           with --sample: draw them at random\n"
+    "  --tokenizer FILE   with --sample: take the text from here, not from the tokenizer "
+    "that\n"
+    "                     made the file\n"
     "  --format, --dtype, --vocab_size, --eos, --bos\n"
     "                     what a token file does not say itself, as in data.train\n";
 
@@ -165,6 +173,8 @@ static status_t take_option(struct arguments *a, int c, const char *name)
         return STATUS_OK;
     case 'n':
         return option_int("--sample", optarg, 0, INT64_MAX, &a->tokens.sample);
+    case 'r':
+        return option_int("--seed", optarg, 0, INT64_MAX, &a->tokens.seed);
     default:
         return config_source_pair(&a->tokens.source, name, optarg);
     }
@@ -175,6 +185,7 @@ int cmd_inspect(int argc, char **argv)
     static const struct option options[] = {{"config", no_argument, NULL, 'c'},
                                             {"verify", no_argument, NULL, 'v'},
                                             {"sample", required_argument, NULL, 'n'},
+                                            {"seed", required_argument, NULL, 'r'},
                                             {"tokenizer", required_argument, NULL, 't'},
                                             {"format", required_argument, NULL, 's'},
                                             {"dtype", required_argument, NULL, 's'},
@@ -183,7 +194,7 @@ int cmd_inspect(int argc, char **argv)
                                             {"bos", required_argument, NULL, 's'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
-    struct arguments a = {0};
+    struct arguments a = {.tokens.seed = -1};
     int which = 0;
     status_t st = STATUS_OK;
     opterr = 0;

@@ -9,9 +9,10 @@
 
 struct inspect_tokens {
     struct data_source source;
-    const char *tokenizer; /* NULL: ids without their text */
+    const char *tokenizer; /* NULL: the one that made the file */
     bool verify;           /* every byte or id */
-    int64_t sample;        /* tokens to print */
+    int64_t sample;        /* rows, documents or pieces to print */
+    int64_t seed;          /* draws which ones; < 0: the first */
 };
 
 /* Print to the standard output.  STATUS_DATA, STATUS_IO, STATUS_NOMEM. */

@@ -22,8 +22,14 @@ struct sampler {
 
 static status_t check_length(const struct token_file *f, int64_t T)
 {
-    const int64_t n = token_file_info(f)->n_tokens;
-    if (n > T) return STATUS_OK;
+    const int64_t n = token_file_info(f)->n_tokens, row = token_file_info(f)->row_tokens;
+    if (row > 0 && row != T)
+        return status_set(STATUS_DATA,
+                          "%s: holds rows of %lld tokens, data.sequence_length is %lld "
+                          "(valid: %lld)",
+                          token_file_path(f), (long long)row, (long long)T,
+                          (long long)row);
+    if (row > 0 || n > T) return STATUS_OK;
     return status_set(STATUS_DATA,
                       "%s: has %lld tokens, a sequence of length %lld needs %lld",
                       token_file_path(f), (long long)n, (long long)T, (long long)T + 1);
@@ -138,7 +144,8 @@ const struct token_file *sampler_file(const struct sampler *s, int source)
 
 int64_t sampler_windows(const struct sampler *s, int source)
 {
-    return (token_file_info(sampler_file(s, source))->n_tokens - 1) / s->T;
+    const struct token_file_info *i = token_file_info(sampler_file(s, source));
+    return (i->row_tokens > 0 ? i->n_tokens : i->n_tokens - 1) / s->T;
 }
 
 int64_t sampler_total_windows(const struct sampler *s)
@@ -166,38 +173,66 @@ int64_t sampler_window(const struct sampler *s, int64_t index, int *source)
 
 /* ---- one sequence ----------------------------------------------------------------------- */
 
-static void fill_plain(int64_t T, int32_t *positions, int32_t *doc_start)
+enum { BLOCK = 1024 };
+
+struct window {
+    const struct token_file *f;
+    int64_t start, T; /* its first token in the file */
+    bool is_row;      /* no token follows on the last: that has no target */
+    int32_t *tokens, *targets, *positions, *doc_start; /* [T] */
+};
+
+static status_t read_window(const struct window *w)
 {
-    for (int64_t t = 0; t < T; t++) {
-        positions[t] = (int32_t)t;
-        doc_start[t] = 0;
+    TRY(token_file_read(w->f, w->start, w->T, w->tokens));
+    memcpy(w->targets, w->tokens + 1, (size_t)(w->T - 1) * sizeof *w->targets);
+    w->targets[w->T - 1] = -1;
+    return w->is_row ? STATUS_OK
+                     : token_file_read(w->f, w->start + w->T, 1, w->targets + w->T - 1);
+}
+
+static void fill_plain(const struct window *w)
+{
+    for (int64_t t = 0; t < w->T; t++) {
+        w->positions[t] = (int32_t)t;
+        w->doc_start[t] = 0;
     }
 }
 
-/* Of the window whose first token is `start`; targets[t] is token start + t + 1 of the file, and
- * none if that begins another document.  `first`: id of the first token. */
-static status_t fill_documents(const struct token_file *f, int64_t start, int64_t T,
-                               int32_t first, int32_t *targets, int32_t *positions,
-                               int32_t *doc_start)
+/* targets[t] is token start + t + 1 of the file, and none if that begins another document. */
+static status_t fill_documents(const struct window *w)
 {
-    enum { BLOCK = 1024 };
-    int32_t ids[BLOCK + 1] = {first};
+    int32_t ids[BLOCK + 1] = {w->tokens[0]};
     bool begins[BLOCK + 1];
     int64_t begin = 0; /* also for a document that began before the window */
-    for (int64_t done = 0; done < T; done += BLOCK) {
-        const int64_t n = T - done < BLOCK ? T - done : BLOCK;
-        memcpy(ids + 1, targets + done, (size_t)n * sizeof *ids);
-        TRY(token_file_begins(f, start + done, n + 1, ids, begins));
+    for (int64_t done = 0; done < w->T; done += BLOCK) {
+        const int64_t n = w->T - done < BLOCK ? w->T - done : BLOCK;
+        const bool ends = w->is_row && done + n == w->T;
+        memcpy(ids + 1, w->targets + done, (size_t)n * sizeof *ids);
+        TRY(token_file_begins(w->f, w->start + done, ends ? n : n + 1, ids, begins));
+        if (ends) begins[n] = false; /* nothing follows in the row */
         for (int64_t t = done; t < done + n; t++) {
-            doc_start[t] = (int32_t)begin;
-            positions[t] = (int32_t)(t - begin);
+            w->doc_start[t] = (int32_t)begin;
+            w->positions[t] = (int32_t)(t - begin);
             if (!begins[t - done + 1]) continue;
-            targets[t] = -1;
+            w->targets[t] = -1;
             begin = t + 1;
         }
         ids[0] = ids[n];
     }
     return STATUS_OK;
+}
+
+static void apply_loss_mask(const struct window *w)
+{
+    unsigned char loss[BLOCK];
+    const int64_t T = w->is_row ? w->T - 1 : w->T;
+    for (int64_t done = 0; done < T; done += BLOCK) {
+        const int64_t n = T - done < BLOCK ? T - done : BLOCK;
+        token_file_loss(w->f, w->start + done + 1, n, loss);
+        for (int64_t t = 0; t < n; t++)
+            if (!loss[t]) w->targets[done + t] = -1;
+    }
 }
 
 status_t sampler_fill(const struct sampler *s, int64_t index, struct batch *b,
@@ -207,19 +242,23 @@ status_t sampler_fill(const struct sampler *s, int64_t index, struct batch *b,
     CHECK(b->T == T && row >= 0 && row < b->B);
     int source = 0;
     const int64_t start = sampler_window(s, index, &source) * T;
-    const struct token_file *f = s->files[source];
-    int32_t *tokens = b->tokens + row * T, *targets = b->targets + row * T;
-    int32_t *positions = b->positions + row * T, *doc_start = b->doc_start + row * T;
-
-    TRY(token_file_read(f, start, T, tokens));
-    memcpy(targets, tokens + 1, (size_t)(T - 1) * sizeof *targets);
-    TRY(token_file_read(f, start + T, 1, targets + T - 1));
+    const struct token_file_info *info = token_file_info(s->files[source]);
+    const struct window w = {.f = s->files[source],
+                             .start = start,
+                             .T = T,
+                             .is_row = info->row_tokens > 0,
+                             .tokens = b->tokens + row * T,
+                             .targets = b->targets + row * T,
+                             .positions = b->positions + row * T,
+                             .doc_start = b->doc_start + row * T};
+    TRY(read_window(&w));
     if (s->document_mask)
-        TRY(fill_documents(f, start, T, tokens[0], targets, positions, doc_start));
+        TRY(fill_documents(&w));
     else
-        fill_plain(T, positions, doc_start);
-    if (repetition_found(tokens, T, s->repetition))
-        memset(targets, 0xff, (size_t)T * sizeof *targets); /* -1 */
-    for (int64_t t = 0; t < T; t++) b->n_targets += targets[t] >= 0;
+        fill_plain(&w);
+    if (info->has_loss_mask) apply_loss_mask(&w);
+    if (!w.is_row && repetition_found(w.tokens, T, s->repetition)) /* rows are padded */
+        memset(w.targets, 0xff, (size_t)T * sizeof *w.targets);    /* -1 */
+    for (int64_t t = 0; t < T; t++) b->n_targets += w.targets[t] >= 0;
     return STATUS_OK;
 }

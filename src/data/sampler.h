@@ -1,7 +1,9 @@
 /* sampler - the global order of training sequences: a pure function of
  * (seed, mixture, global sample index).
  *
- * Each source is cut into windows of T + 1 tokens that overlap by one (T inputs, T targets).
+ * Each source is cut into windows of T + 1 tokens that overlap by one (T inputs, T targets).  Of
+ * a source in rows (token_file_info.row_tokens) each row is a window, whose last token has no
+ * target.  Tokens that a source's loss mask leaves out are no targets.
  * Sample i is the mixture's choice of source and count; the count'th window of a source is
  * drawn by a keyed permutation of its windows, a new key each epoch.  Resuming is asking for
  * another index. */
@@ -49,7 +51,7 @@ struct sampler_options {
 
 struct sampler;
 
-/* Open all sources.  STATUS_DATA if one is shorter than a window, does not tell the documents that
+/* Open all sources.  STATUS_DATA if one is shorter than a window, has rows of another length, does not tell the documents that
  * a document mask needs, or has no vocabulary: not itself, not the model, not the first source;
  * or if vocabularies or tokenizers differ (names the two files).  Local. */
 MUST_USE status_t sampler_create(struct sampler **s, const struct sampler_options *o);

@@ -200,6 +200,22 @@ status_t token_file_read(const struct token_file *f, int64_t start, int64_t n,
     return STATUS_OK;
 }
 
+void token_file_loss(const struct token_file *f, int64_t start, int64_t n,
+                     unsigned char *loss)
+{
+    CHECK(start >= 0 && n >= 0 && n <= f->info.n_tokens - start);
+    if (!f->info.has_loss_mask) {
+        memset(loss, 1, (size_t)n);
+        return;
+    }
+    for (int64_t done = 0, m; done < n; done += m) {
+        int64_t at = start + done;
+        m = n - done;
+        const struct token_file *one = f->shards ? shard_at(f, &at, &m) : f;
+        memcpy(loss + done, one->loss + at, (size_t)m);
+    }
+}
+
 /* ---- life ------------------------------------------------------------------------------- */
 
 status_t token_file_open(struct token_file **f, const char *path,
@@ -216,11 +232,13 @@ void token_file_close(struct token_file **f)
         token_file_close(&x->shards[k]);
     token_map_close(&x->map);
     token_map_close(&x->index_map);
+    token_map_close(&x->loss_map);
     free(x->shards);
     free(x->first);
     free(x->owned_documents);
     free(x->path);
     free(x->sources);
+    free(x->tokenizer_path);
     free(x);
     *f = NULL;
 }
@@ -238,4 +256,10 @@ const char *token_file_path(const struct token_file *f)
 const char *token_file_sources(const struct token_file *f)
 {
     return f->sources ? f->sources : "[]";
+}
+
+const char *token_file_tokenizer(const struct token_file *f)
+{
+    if (f->shards) return token_file_tokenizer(f->shards[0]);
+    return f->tokenizer_path ? f->tokenizer_path : "";
 }

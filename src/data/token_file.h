@@ -4,14 +4,18 @@
  * many (shards), which then are one row in the order of their names; token_file_format.c lists
  * the forms, and the file of each says where it is described.
  *
- * The own form, `tokens.h5` (sealed HDF5, see core/h5.h, kind "tokens", version 1):
+ * The own form, `tokens.h5` (sealed HDF5, see core/h5.h, kind "tokens", version 1; 2 with a loss
+ * mask):
  *   /tokens     uint16 (vocabulary <= 65536) or uint32, contiguous: all documents in order
  *   /documents  uint64, contiguous, [n_documents + 1]: first token of each, then the total
+ *   /loss_mask  uint8, contiguous, [n_tokens], version 2: 0 where a token is not to be predicted
  *   attributes of /: version, vocab_size, eos_id (absent: none), tokenizer_sha256 ("":
- *                    unknown), sources (JSON array of {path, bytes, sha256}), tokens_xxh3,
- *                    documents_xxh3, total_bytes (of text)
- * Both datasets are little-endian and regions of the seal; their hashes are the two
- * attributes.  A document may be empty.
+ *                    unknown), tokenizer_path (absent: unknown), sources (JSON array of {path,
+ *                    bytes, sha256}), tokens_xxh3, documents_xxh3, total_bytes (of text);
+ *                    version 2: loss_mask_xxh3, row_tokens (absent: no rows)
+ * All datasets are little-endian and regions of the seal; their hashes are the attributes.  A
+ * document may be empty.  With row_tokens T the file is a number of rows of T tokens, each to be
+ * read as one sequence of that length: no document lies in two of them.
  *
  * An open token file is mapped into memory and read-only; libhdf5 is out of the way after
  * opening.  A token_file may be read from several threads. */
@@ -49,7 +53,9 @@ struct token_file_info {
     int64_t largest_id;  /* in the sample */
     int token_bytes;     /* 2 or 4 */
     int n_shards;
+    int64_t row_tokens; /* of each row, and n_tokens is a multiple; 0: no rows */
     enum token_file_format format;
+    bool has_loss_mask;   /* some tokens are not to be predicted; without, all are */
     bool vocab_assumed;   /* vocab_size is token_file_options.fallback_vocab_size */
     bool documents_known; /* token_file_begins can tell */
     char tokenizer_sha256[HASH_SHA256_HEX]; /* "" if unknown */
@@ -101,11 +107,17 @@ int64_t token_file_bytes(const struct token_file_list *l);
 const struct token_file_info *token_file_info(const struct token_file *f);
 const char *token_file_path(const struct token_file *f);    /* as given to _open */
 const char *token_file_sources(const struct token_file *f); /* JSON text */
+const char *
+token_file_tokenizer(const struct token_file *f); /* its path then, "": unknown */
 
 /* ids[0..n) = tokens [start, start + n).  0 <= start, start + n <= n_tokens.
  * STATUS_DATA if an id is >= vocab_size: damage that the sample did not show. */
 MUST_USE status_t token_file_read(const struct token_file *f, int64_t start, int64_t n,
                                   int32_t *ids);
+
+/* loss[i] = whether token start + i is to be predicted, not 0 if it is.  The range as above. */
+void token_file_loss(const struct token_file *f, int64_t start, int64_t n,
+                     unsigned char *loss);
 
 /* begins[i] = whether token start + i is the first of its document, for the range that `ids` was
  * read from; begins[0] is true, as whoever has only this range sees nothing before.  Documents
@@ -134,6 +146,14 @@ MUST_USE status_t token_writer_create(struct token_writer **w, const char *path,
  * outside the vocabulary, STATUS_IO; the writer can only be destroyed then. */
 MUST_USE status_t token_writer_document(struct token_writer *w, const int32_t *ids,
                                         int64_t n, int64_t text_bytes);
+/* The same of a document with a loss mask: token i is to be predicted if loss[i] != 0.  Either
+ * all documents have one or none. */
+MUST_USE status_t token_writer_masked(struct token_writer *w, const int32_t *ids,
+                                      const int32_t *loss, int64_t n, int64_t text_bytes);
+/* Until the commit: what was written are rows of T tokens, with a loss mask. */
+void token_writer_set_rows(struct token_writer *w, int64_t T);
+/* Where the tokenizer was.  STATUS_NOMEM. */
+MUST_USE status_t token_writer_set_tokenizer(struct token_writer *w, const char *path);
 /* Make PATH.tmp: attributes, copies of what was gathered, seal; fsync, rename.  Needs the size
  * of the file once more on the disk.  `sources`: JSON text.  STATUS_DATA if there is no token,
  * STATUS_IO; PATH is untouched then. */

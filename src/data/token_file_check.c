@@ -65,6 +65,7 @@ static status_t look_at(const struct token_file *f, int64_t start, int64_t n,
         }
         hash_stream_update(s->hash, f->tokens + (start + done) * f->info.token_bytes,
                            (size_t)(m * f->info.token_bytes));
+        if (f->loss) hash_stream_update(s->hash, f->loss + start + done, (size_t)m);
     }
     return STATUS_OK;
 }
@@ -134,6 +135,8 @@ status_t token_file_check(struct token_file *f, const struct token_file_options 
     if (all && f->sealed)
         TRY(check_hash(f, "tokens", f->tokens, f->info.n_tokens * f->info.token_bytes,
                        f->tokens_xxh3));
+    if (all && f->sealed && f->loss)
+        TRY(check_hash(f, "loss_mask", f->loss, f->info.n_tokens, f->loss_mask_xxh3));
     token_map_advise(&f->map, false);
     struct sample s = {.hash = hash_stream_create()};
     if (!f->sealed) hash_structure(f, s.hash);

@@ -3,7 +3,7 @@
  *   NAME.ds.index     uint64 little-endian, the end of each document in tokens
  *   NAME.ds.metadata  text: "tokenizer|bytes of a token" (older: "tokenizer"), then the number
  *                     of tokens, then the same for humans
- *   NAME.ds.loss      one byte a token, 0: not to be predicted.  Not read, so refused
+ *   NAME.ds.loss      one byte a token, 0: not to be predicted
  * Source: datatrove src/datatrove/pipeline/tokens/tokenizer.py (TokenizedFile). */
 #include "data/token_file_impl.h"
 
@@ -31,6 +31,18 @@ static status_t read_index(struct token_file *f, const char *path)
     f->documents = f->index_map.data;
     f->info.n_documents = (int64_t)(f->index_map.bytes / 8);
     f->offset = offset;
+    return STATUS_OK;
+}
+
+static status_t read_loss(struct token_file *f, const char *path)
+{
+    TRY(token_map_open(&f->loss_map, path));
+    if ((int64_t)f->loss_map.bytes != f->info.n_tokens)
+        return status_set(STATUS_DATA,
+                          "%s: has %zu bytes, valid is one for each of %lld tokens", path,
+                          f->loss_map.bytes, (long long)f->info.n_tokens);
+    f->loss = f->loss_map.data;
+    f->info.has_loss_mask = true;
     return STATUS_OK;
 }
 
@@ -94,12 +106,7 @@ status_t token_file_datatrove_open(struct token_file *f,
     if (st == STATUS_OK) st = token_file_settle(f, o, width, 0);
     if (st == STATUS_OK) st = token_file_take_tokens(f, 0, n_tokens);
     if (st == STATUS_OK && index) st = read_index(f, index);
-    if (st == STATUS_OK && loss)
-        st = status_set(
-            STATUS_DATA,
-            "%s: masks of what is to be predicted are not read (valid: no such "
-            "file; without it every token is to be predicted)",
-            loss);
+    if (st == STATUS_OK && loss) st = read_loss(f, loss);
     free(loss);
     free(metadata);
     free(index);

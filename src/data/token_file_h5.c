@@ -8,14 +8,15 @@
 
 /* ---- attributes ------------------------------------------------------------------------- */
 
-static status_t check_version(const struct token_file *f, hid_t file)
+static status_t read_version(struct token_file *f, hid_t file)
 {
     uint64_t version = 0;
     TRY(h5_read_u64(file, f->path, "version", STATUS_DATA, &version));
-    if (version == TOKEN_FILE_VERSION) return STATUS_OK;
-    return status_set(STATUS_DATA,
-                      "%s: has token file version %llu, this program reads %d", f->path,
-                      (unsigned long long)version, TOKEN_FILE_VERSION);
+    f->info.has_loss_mask = version == TOKEN_FILE_MASKED;
+    if (version == TOKEN_FILE_VERSION || version == TOKEN_FILE_MASKED) return STATUS_OK;
+    return status_set(
+        STATUS_DATA, "%s: has token file version %llu, this program reads %d and %d",
+        f->path, (unsigned long long)version, TOKEN_FILE_VERSION, TOKEN_FILE_MASKED);
 }
 
 /* A number of the file that has to be in [low, high]. */
@@ -49,7 +50,7 @@ static status_t read_tokenizer_hash(struct token_file *f, hid_t file)
 
 static status_t read_attributes(struct token_file *f, hid_t file)
 {
-    TRY(check_version(f, file));
+    TRY(read_version(f, file));
     TRY(read_number(f, file, "vocab_size", 1, INT32_MAX, &f->info.vocab_size));
     f->info.eos_id = -1;
     if (h5_has(file, "eos_id"))
@@ -57,9 +58,17 @@ static status_t read_attributes(struct token_file *f, hid_t file)
     TRY(read_number(f, file, "total_bytes", 0, INT64_MAX, &f->info.text_bytes));
     TRY(h5_read_u64(file, f->path, "tokens_xxh3", STATUS_DATA, &f->tokens_xxh3));
     TRY(h5_read_u64(file, f->path, "documents_xxh3", STATUS_DATA, &f->documents_xxh3));
-    const uint64_t both[2] = {f->tokens_xxh3, f->documents_xxh3};
-    f->info.xxh3 = hash_xxh3(both, sizeof both);
+    if (f->info.has_loss_mask)
+        TRY(h5_read_u64(file, f->path, "loss_mask_xxh3", STATUS_DATA,
+                        &f->loss_mask_xxh3));
+    const uint64_t all[3] = {f->tokens_xxh3, f->documents_xxh3, f->loss_mask_xxh3};
+    f->info.xxh3 = hash_xxh3(all, (f->info.has_loss_mask ? 3 : 2) * sizeof *all);
+    if (f->info.has_loss_mask && h5_has(file, "row_tokens"))
+        TRY(read_number(f, file, "row_tokens", 1, INT32_MAX, &f->info.row_tokens));
     TRY(read_tokenizer_hash(f, file));
+    if (h5_has(file, "tokenizer_path"))
+        TRY(h5_read_str(file, f->path, "tokenizer_path", STATUS_DATA,
+                        &f->tokenizer_path));
     return h5_read_str(file, f->path, "sources", STATUS_DATA, &f->sources);
 }
 
@@ -70,6 +79,7 @@ static int unsigned_bytes(hid_t dataset)
 {
     const hid_t type = H5Dget_type(dataset);
     int bytes = 0;
+    if (H5Tequal(type, H5T_STD_U8LE) > 0) bytes = 1;
     if (H5Tequal(type, H5T_STD_U16LE) > 0) bytes = 2;
     if (H5Tequal(type, H5T_STD_U32LE) > 0) bytes = 4;
     if (H5Tequal(type, H5T_STD_U64LE) > 0) bytes = 8;
@@ -137,14 +147,28 @@ static status_t find_span(const struct token_file *f, hid_t file, struct span *s
     return st;
 }
 
+static status_t read_loss_mask(struct token_file *f, hid_t file)
+{
+    struct span mask = {.name = "loss_mask"};
+    TRY(find_span(f, file, &mask));
+    if (mask.element_bytes != 1 || mask.n != f->info.n_tokens)
+        return status_set(STATUS_DATA,
+                          "%s: /loss_mask has %lld elements of %d bytes, needed are %lld "
+                          "of uint8",
+                          f->path, (long long)mask.n, mask.element_bytes,
+                          (long long)f->info.n_tokens);
+    f->loss = mask.data;
+    return STATUS_OK;
+}
+
 static status_t read_datasets(struct token_file *f, hid_t file)
 {
     struct span tokens = {.name = "tokens"}, documents = {.name = "documents"};
     TRY(find_span(f, file, &tokens));
     TRY(find_span(f, file, &documents));
-    if (tokens.element_bytes == 8)
-        return status_set(STATUS_DATA, "%s: /tokens is uint64, valid are uint16, uint32",
-                          f->path);
+    if (tokens.element_bytes != 2 && tokens.element_bytes != 4)
+        return status_set(STATUS_DATA, "%s: /tokens is uint%d, valid are uint16, uint32",
+                          f->path, 8 * tokens.element_bytes);
     if (documents.element_bytes != 8 || documents.n < 2)
         return status_set(STATUS_DATA,
                           "%s: /documents has %lld elements of %d bytes, needed are at "
@@ -155,7 +179,10 @@ static status_t read_datasets(struct token_file *f, hid_t file)
     f->info.n_documents = documents.n - 1;
     f->tokens = tokens.data;
     f->documents = documents.data;
-    return STATUS_OK;
+    if (f->info.n_tokens % (f->info.row_tokens ? f->info.row_tokens : 1) != 0)
+        return status_set(STATUS_DATA, "%s: %lld tokens are not rows of %lld", f->path,
+                          (long long)f->info.n_tokens, (long long)f->info.row_tokens);
+    return f->info.has_loss_mask ? read_loss_mask(f, file) : STATUS_OK;
 }
 
 /* ---- the mapping ------------------------------------------------------------------------ */

@@ -10,7 +10,7 @@
 #include "data/token_file.h"
 
 #define TOKEN_FILE_KIND "tokens" /* of the seal */
-enum { TOKEN_FILE_VERSION = 1 };
+enum { TOKEN_FILE_VERSION = 1, TOKEN_FILE_MASKED = 2 };
 
 struct token_map { /* a whole file, read-only; NULL, 0: none */
     const unsigned char *data;
@@ -19,10 +19,11 @@ struct token_map { /* a whole file, read-only; NULL, 0: none */
 
 struct token_file {
     struct token_file_info info;
-    char *path, *sources;
-    struct token_map map, index_map;
+    char *path, *sources, *tokenizer_path;
+    struct token_map map, index_map, loss_map;
     /* little-endian and inside the map, not necessarily aligned */
     const unsigned char *tokens; /* [n_tokens] of info.token_bytes */
+    const unsigned char *loss;   /* [n_tokens], NULL: all are to be predicted */
 
     /* Where documents begin, n_documents >= 0: the first token of document i, and n_tokens for i
      * = n_documents. */
@@ -33,7 +34,7 @@ struct token_file {
     int64_t *owned_documents; /* what `documents` points to, if it had to be built */
 
     bool sealed; /* the own form, with these hashes */
-    uint64_t tokens_xxh3, documents_xxh3;
+    uint64_t tokens_xxh3, documents_xxh3, loss_mask_xxh3;
 
     struct token_file **shards; /* [info.n_shards], NULL for a single file */
     int64_t *first; /* [info.n_shards + 1] first token of each, then the total */

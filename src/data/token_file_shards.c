@@ -27,6 +27,13 @@ static status_t join(struct token_file_info *all, const struct token_file *shard
                           "%s and %s say in different ways where documents end: the "
                           "shards of one source must be alike",
                           first, shard->path);
+    if (i->has_loss_mask != all->has_loss_mask || i->row_tokens != all->row_tokens)
+        return status_set(
+            STATUS_DATA,
+            "%s has %s loss mask and rows of %lld tokens, and %s has %s and "
+            "rows of %lld: the shards of one source must be alike",
+            first, all->has_loss_mask ? "a" : "no", (long long)all->row_tokens,
+            shard->path, i->has_loss_mask ? "one" : "none", (long long)i->row_tokens);
     if (strcmp(i->tokenizer_sha256, all->tokenizer_sha256) != 0 ||
         strcmp(i->tokenizer_name, all->tokenizer_name) != 0)
         return status_set(STATUS_DATA, "%s and %s were made with different tokenizers",

@@ -27,10 +27,10 @@ struct column {
 };
 
 struct token_writer {
-    char *path;
-    int64_t vocab_size, eos_id, text_bytes;
+    char *path, *tokenizer_path; /* the latter NULL: unknown */
+    int64_t vocab_size, eos_id, text_bytes, row_tokens;
     char tokenizer_sha256[HASH_SHA256_HEX];
-    struct column tokens, documents;
+    struct column tokens, documents, mask; /* the last without a file: no masks */
 };
 
 static status_t os_error(const char *path, const char *what)
@@ -127,7 +127,8 @@ status_t token_writer_create(struct token_writer **w, const char *path,
                                .vocab_size = vocab_size,
                                .eos_id = eos_id,
                                .tokens.fd = -1,
-                               .documents.fd = -1};
+                               .documents.fd = -1,
+                               .mask.fd = -1};
     strcpy(x->tokenizer_sha256, tokenizer_sha256);
     const status_t st = writer_init(x);
     if (st == STATUS_OK)
@@ -140,15 +141,22 @@ status_t token_writer_create(struct token_writer **w, const char *path,
 void token_writer_destroy(struct token_writer **w)
 {
     if (!*w) return;
+    column_release(&(*w)->mask);
     column_release(&(*w)->documents);
     column_release(&(*w)->tokens);
     free((*w)->path);
+    free((*w)->tokenizer_path);
     free(*w);
     *w = NULL;
 }
 
-status_t token_writer_document(struct token_writer *w, const int32_t *ids, int64_t n,
-                               int64_t text_bytes)
+static bool has_mask(const struct token_writer *w)
+{
+    return w->mask.fd >= 0;
+}
+
+static status_t add_document(struct token_writer *w, const int32_t *ids, int64_t n,
+                             int64_t text_bytes)
 {
     CHECK(n >= 0 && text_bytes >= 0);
     for (int64_t i = 0; i < n; i++) {
@@ -163,11 +171,44 @@ status_t token_writer_document(struct token_writer *w, const int32_t *ids, int64
     return column_add(&w->documents, w->path, (uint64_t)w->tokens.n);
 }
 
+status_t token_writer_document(struct token_writer *w, const int32_t *ids, int64_t n,
+                               int64_t text_bytes)
+{
+    CHECK(!has_mask(w));
+    return add_document(w, ids, n, text_bytes);
+}
+
+status_t token_writer_masked(struct token_writer *w, const int32_t *ids,
+                             const int32_t *loss, int64_t n, int64_t text_bytes)
+{
+    if (!has_mask(w)) {
+        CHECK(w->documents.n == 1);
+        TRY(column_init(&w->mask, w->path, "loss_mask", 1));
+    }
+    for (int64_t i = 0; i < n; i++) TRY(column_add(&w->mask, w->path, loss[i] != 0));
+    return add_document(w, ids, n, text_bytes);
+}
+
+void token_writer_set_rows(struct token_writer *w, int64_t T)
+{
+    CHECK(has_mask(w) && T > 0 && w->tokens.n % T == 0);
+    w->row_tokens = T;
+}
+
+status_t token_writer_set_tokenizer(struct token_writer *w, const char *path)
+{
+    free(w->tokenizer_path);
+    w->tokenizer_path = strdup(path);
+    return w->tokenizer_path ? STATUS_OK
+                             : status_set(STATUS_NOMEM, "no memory for a token file");
+}
+
 /* ---- the commit ------------------------------------------------------------------------- */
 
 static status_t make_dataset(struct column *c, const char *path, hid_t file)
 {
-    const hid_t type = c->element_bytes == 2   ? H5T_STD_U16LE
+    const hid_t type = c->element_bytes == 1   ? H5T_STD_U8LE
+                       : c->element_bytes == 2 ? H5T_STD_U16LE
                        : c->element_bytes == 4 ? H5T_STD_U32LE
                                                : H5T_STD_U64LE;
     const hsize_t n = (hsize_t)c->n;
@@ -191,11 +232,16 @@ static status_t make_dataset(struct column *c, const char *path, hid_t file)
 
 static status_t write_attributes(struct token_writer *w, hid_t file, const char *sources)
 {
-    TRY(h5_write_u64(file, "version", TOKEN_FILE_VERSION));
+    TRY(h5_write_u64(file, "version",
+                     has_mask(w) ? TOKEN_FILE_MASKED : TOKEN_FILE_VERSION));
     TRY(h5_write_u64(file, "vocab_size", (uint64_t)w->vocab_size));
     if (w->eos_id >= 0) TRY(h5_write_u64(file, "eos_id", (uint64_t)w->eos_id));
     TRY(h5_write_str(file, "tokenizer_sha256", w->tokenizer_sha256));
+    if (w->tokenizer_path) TRY(h5_write_str(file, "tokenizer_path", w->tokenizer_path));
     TRY(h5_write_str(file, "sources", sources));
+    if (w->row_tokens > 0) TRY(h5_write_u64(file, "row_tokens", (uint64_t)w->row_tokens));
+    if (has_mask(w))
+        TRY(h5_write_u64(file, "loss_mask_xxh3", hash_stream_finish(&w->mask.hash)));
     TRY(h5_write_u64(file, "total_bytes", (uint64_t)w->text_bytes));
     TRY(h5_write_u64(file, "tokens_xxh3", hash_stream_finish(&w->tokens.hash)));
     return h5_write_u64(file, "documents_xxh3", hash_stream_finish(&w->documents.hash));
@@ -207,6 +253,7 @@ static status_t write_structure(struct token_writer *w, const char *sources)
     TRY(h5_create(w->path, &file));
     status_t st = write_attributes(w, file, sources);
     if (st == STATUS_OK) st = make_dataset(&w->documents, w->path, file);
+    if (st == STATUS_OK && has_mask(w)) st = make_dataset(&w->mask, w->path, file);
     if (st == STATUS_OK) st = make_dataset(&w->tokens, w->path, file);
     if (H5Fclose(file) < 0 && st == STATUS_OK)
         st = h5_fail(STATUS_IO, w->path, "close the new file");
@@ -235,19 +282,24 @@ static status_t copy_columns(struct token_writer *w, const char *tmp)
     const int fd = open(tmp, O_WRONLY | O_CLOEXEC);
     if (fd < 0) return os_error(tmp, "open");
     status_t st = copy_column(&w->documents, fd, tmp);
+    if (st == STATUS_OK && has_mask(w)) st = copy_column(&w->mask, fd, tmp);
     if (st == STATUS_OK) st = copy_column(&w->tokens, fd, tmp);
     if (close(fd) != 0 && st == STATUS_OK) st = os_error(tmp, "close");
     return st;
 }
 
+static int by_offset(const void *a, const void *b)
+{
+    const struct h5_region *x = a, *y = b;
+    return (x->offset > y->offset) - (x->offset < y->offset);
+}
+
 static status_t seal(const struct token_writer *w)
 {
-    struct h5_region regions[2] = {w->documents.region, w->tokens.region};
-    if (regions[0].offset > regions[1].offset) {
-        regions[0] = w->tokens.region;
-        regions[1] = w->documents.region;
-    }
-    return h5_seal(w->path, TOKEN_FILE_KIND, regions, 2);
+    struct h5_region regions[3] = {w->documents.region, w->tokens.region, w->mask.region};
+    const int n = has_mask(w) ? 3 : 2;
+    qsort(regions, (size_t)n, sizeof *regions, by_offset);
+    return h5_seal(w->path, TOKEN_FILE_KIND, regions, n);
 }
 
 status_t token_writer_commit(struct token_writer *w, const char *sources)
@@ -260,6 +312,7 @@ status_t token_writer_commit(struct token_writer *w, const char *sources)
     snprintf(tmp, sizeof tmp, "%s.tmp", w->path);
     TRY(column_flush(&w->tokens, w->path));
     TRY(column_flush(&w->documents, w->path));
+    if (has_mask(w)) TRY(column_flush(&w->mask, w->path));
     status_t st = write_structure(w, sources);
     if (st == STATUS_OK) st = copy_columns(w, tmp);
     if (st == STATUS_OK) st = seal(w);

@@ -31,6 +31,8 @@ void tokenizer_close(struct tokenizer **tokenizer)
     for (int i = 0; i < t->n_stages; i++) pcre2_code_free(t->stages[i].code);
     trie_release(&t->added[0]);
     trie_release(&t->added[1]);
+    trie_release(&t->plain[0]);
+    trie_release(&t->plain[1]);
     free(t);
     *tokenizer = NULL;
 }

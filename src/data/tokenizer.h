@@ -64,6 +64,11 @@ void encoder_destroy(struct encoder **e);
 MUST_USE status_t encoder_encode(struct encoder *e, const char *text, size_t bytes,
                                  struct token_list *out);
 
+/* The same of text in which special tokens are text: "<|im_end|>" gives the ids of its characters.
+ * Added tokens that are not special are found. */
+MUST_USE status_t encoder_encode_text(struct encoder *e, const char *text, size_t bytes,
+                                      struct token_list *out);
+
 /* A place at or behind `from` where `text` may be cut so that the ids of the two parts are
  * together the ids of the whole; `bytes` when there is none or it cannot be proved. */
 size_t tokenizer_cut(const struct tokenizer *t, const char *text, size_t bytes,

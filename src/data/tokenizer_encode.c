@@ -7,7 +7,8 @@ struct encoder {
     const struct tokenizer *tokenizer;
     struct matcher matcher;
     struct bpe bpe;
-    struct token_list *out; /* during encoder_encode */
+    const struct trie *added; /* [2], during encoder_encode like the next */
+    struct token_list *out;
 };
 
 status_t encoder_create(struct encoder **out, const struct tokenizer *t)
@@ -57,7 +58,7 @@ static status_t encode_plain(struct encoder *e, const char *text, size_t bytes)
 static status_t encode_level(struct encoder *e, int level, const char *text, size_t bytes)
 {
     if (level == 2) return encode_plain(e, text, bytes);
-    const struct trie *added = &e->tokenizer->added[level];
+    const struct trie *added = &e->added[level];
     size_t done = 0, start, length;
     int32_t id;
     while (added->n > 0 && trie_find(added, text, bytes, done, &start, &length, &id)) {
@@ -73,6 +74,16 @@ status_t encoder_encode(struct encoder *e, const char *text, size_t bytes,
                         struct token_list *out)
 {
     if (bytes == 0) return STATUS_OK;
+    e->added = e->tokenizer->added;
+    e->out = out;
+    return encode_level(e, 0, text, bytes);
+}
+
+status_t encoder_encode_text(struct encoder *e, const char *text, size_t bytes,
+                             struct token_list *out)
+{
+    if (bytes == 0) return STATUS_OK;
+    e->added = e->tokenizer->plain;
     e->out = out;
     return encode_level(e, 0, text, bytes);
 }

@@ -191,6 +191,7 @@ struct tokenizer {
     struct stage stages[MAX_STAGES];
     int n_stages;
     struct trie added[2]; /* found in this order: not normalised, normalised */
+    struct trie plain[2]; /* the same without the special ones */
     bool can_cut;
     int64_t eos;
 };

@@ -364,6 +364,7 @@ static status_t read_added_token(struct parse *p, size_t i)
     for (size_t at = 1; at < n; at++)
         if (pretokenize_can_cut(content, at)) t->can_cut = false;
     t->n_added++;
+    if (!special) TRY(trie_add(&t->plain[normalized], content, n, (int32_t)id));
     return trie_add(&t->added[normalized], content, n, (int32_t)id);
 }
 

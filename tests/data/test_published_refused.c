@@ -254,8 +254,10 @@ TEST(malformed_files_of_datatrove)
     replace(".metadata", "my/tokenizer|4\n40\n");
     check_refused("but 40 tokens of uint32 need 160");
     published_datatrove(path, &p, true);
-    replace(".loss", "1111111111111111111111111111111111111111");
-    check_refused("a.ds.loss: masks of what is to be predicted are not read");
+    replace(".loss", "111111111111111111111111111111111111111");
+    check_refused("a.ds.loss: has 39 bytes, valid is one for each of 40 tokens");
+    replace(".loss", "");
+    check_refused("a.ds.loss: is empty");
 }
 
 TEST(an_id_beyond_the_vocabulary_is_found_wherever_it_lies)

@@ -278,7 +278,7 @@ TEST(wrong_numbers_are_named)
         const char *name;
         uint64_t value;
     } wrong[] = {{"version", 0},
-                 {"version", 2},
+                 {"version", 3},
                  {"vocab_size", 0},
                  {"vocab_size", (uint64_t)INT32_MAX + 1},
                  {"vocab_size", UINT64_MAX},
@@ -304,7 +304,7 @@ TEST(wrong_types_and_shapes_are_named)
     const char *integers = "/tokens is not an array of unsigned";
     check_forgery((struct forgery){.token_type = H5T_STD_I16LE}, integers);
     check_forgery((struct forgery){.token_type = H5T_STD_U16BE}, integers);
-    check_forgery((struct forgery){.token_type = H5T_STD_U8LE}, integers);
+    check_forgery((struct forgery){.token_type = H5T_STD_U8LE}, "/tokens is uint8");
     check_forgery((struct forgery){.token_type = H5T_IEEE_F32LE}, integers);
     check_forgery((struct forgery){.token_type = H5T_STD_U64LE}, "/tokens is uint64");
     check_forgery((struct forgery){.document_type = H5T_STD_I64LE}, "/documents is not");

@@ -98,8 +98,9 @@ static void build_text(hid_t file, struct bytes *b, const char *name)
 
 /* What the regions hold, so that their hashes can be right. */
 struct contents {
-    struct h5_region documents, tokens;
+    struct h5_region documents, tokens, mask;
     unsigned char document_bytes[MAX_ELEMENTS * 8], token_bytes[MAX_ELEMENTS * 4];
+    unsigned char mask_bytes[MAX_ELEMENTS];
 };
 
 static void fill_contents(struct contents *c, struct bytes *b, hsize_t n_tokens,
@@ -118,6 +119,7 @@ static void fill_contents(struct contents *c, struct bytes *b, hsize_t n_tokens,
         at += take(b) % 8;
         if (at > n_tokens) at = n_tokens;
     }
+    for (hsize_t i = 0; i < n_tokens; i++) c->mask_bytes[i] = i % 3 != 0;
 }
 
 static void write_region(int fd, const struct h5_region *r, const unsigned char *data,
@@ -138,17 +140,32 @@ static void overwrite(int fd, struct bytes *b, const struct contents *c)
     }
 }
 
+static void build_mask(hid_t file, struct bytes *b, struct contents *c, hsize_t n)
+{
+    static const char *const names[] = {"loss_mask_xxh3", "row_tokens"};
+    const uint64_t usual[] = {hash_xxh3(c->mask_bytes, n), T};
+    build_dataset(file, "loss_mask", H5T_STD_U8LE, rarely(b) ? take(b) : n, b, &c->mask);
+    build_attributes(file, b, names, usual, take(b) % 3);
+}
+
+static int by_offset(const void *a, const void *b)
+{
+    const struct h5_region *x = a, *y = b;
+    return (x->offset > y->offset) - (x->offset < y->offset);
+}
+
 static void build(struct bytes *b, bool damage)
 {
     static struct contents c;
     static const char *const names[] = {"version",     "vocab_size",  "eos_id",
                                         "total_bytes", "tokens_xxh3", "documents_xxh3"};
-    const bool wide = take(b) % 4 == 0;
+    const uint8_t form = take(b);
+    const bool wide = form % 4 == 0, masked = form / 4 % 2;
     /* no bytes at all give a good file of 40 tokens in 4 documents */
     const hsize_t n_tokens = (uint8_t)(take(b) + 40) * (1 + take(b) % 16u);
     const hsize_t n_documents = (take(b) + 5u) % 32u;
     fill_contents(&c, b, n_tokens, n_documents, wide ? 4 : 2);
-    const uint64_t usual[] = {1,
+    const uint64_t usual[] = {masked ? 2 : 1,
                               16,
                               0,
                               99,
@@ -162,18 +179,17 @@ static void build(struct bytes *b, bool damage)
     build_attributes(file, b, names, usual, 6);
     build_text(file, b, "tokenizer_sha256");
     build_text(file, b, "sources");
+    if (masked) build_mask(file, b, &c, n_tokens);
     H5Fclose(file);
     const int fd = open(tmp, O_RDWR);
     write_region(fd, &c.documents, c.document_bytes, sizeof c.document_bytes);
     write_region(fd, &c.tokens, c.token_bytes, sizeof c.token_bytes);
+    write_region(fd, &c.mask, c.mask_bytes, sizeof c.mask_bytes);
     if (damage) overwrite(fd, b, &c);
     close(fd);
-    struct h5_region regions[2] = {c.documents, c.tokens};
-    if (c.tokens.offset < c.documents.offset) {
-        regions[0] = c.tokens;
-        regions[1] = c.documents;
-    }
-    if (h5_seal(path, "tokens", regions, 2) != STATUS_OK) abort();
+    struct h5_region regions[3] = {c.documents, c.tokens, c.mask};
+    qsort(regions, 3, sizeof *regions, by_offset);
+    if (h5_seal(path, "tokens", regions, 3) != STATUS_OK) abort();
     if (rename(tmp, path) != 0) abort();
 }
 
