@@ -109,12 +109,7 @@ status_t checkpoint_build(const char *run_dir, struct checkpoint_source *s)
     struct builder b = {.source = s};
     ckpt_step_folder(b.folder, run_dir, s->meta->step);
     file_join(b.model, sizeof b.model, b.folder, "model.h5");
-    if (file_exists(b.model))
-        return status_set(STATUS_IO, "%s: holds a checkpoint; give another folder",
-                          b.folder);
-    TRY(file_make_dirs(b.folder));
-    TRY(file_sync_dir(run_dir));
-    ckpt_remove_others(b.folder, -1);
+    TRY(ckpt_folder_make(run_dir, b.folder, b.model));
     const status_t st = build(&b);
     if (st != STATUS_OK && !file_exists(b.model)) {
         ckpt_remove_others(b.folder, -1);

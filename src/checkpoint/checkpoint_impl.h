@@ -10,6 +10,7 @@
 enum {
     CKPT_VERSION = 2,
     CKPT_KINDS = CHECKPOINT_KINDS,
+    CKPT_ROOT = 0, /* the rank that writes model.h5 */
     CKPT_NAME_BYTES = sizeof(((struct checkpoint_param *)0)->name),
     CKPT_PIECE_COLUMNS = 7, /* of /index */
     CKPT_SHARD_COLUMNS = 6  /* of /shards */
@@ -77,11 +78,24 @@ MUST_USE status_t ckpt_cut(const struct param_table *params,
 MUST_USE status_t ckpt_index_check(struct ckpt_index *x, const char *path, status_t bad);
 void ckpt_index_release(struct ckpt_index *x);
 
+/* ---- index_gather.c --------------------------------------------------------------------- */
+
+/* Everybody's shards, rank by rank, and pieces on CKPT_ROOT; elsewhere the index stays empty.  Collective
+ * on world.  STATUS_NOMEM, not agreed. */
+MUST_USE status_t ckpt_index_gather(struct ckpt_index *x, struct comm *world,
+                                    const struct param_table *whole,
+                                    const struct ckpt_shard *shards, int64_t n_shards,
+                                    const struct ckpt_piece *pieces, int64_t n_pieces);
+
 /* ---- folder.c: names, leftovers --------------------------------------------------------- */
 
 void ckpt_shard_name(char name[64], int64_t shard, int64_t generation);
 void ckpt_shard_path(char path[PATH_MAX], const char *folder, int64_t shard,
                      int64_t generation);
+/* Make the folder of a checkpoint, free of what an unfinished save left; `model` is its model.h5, which
+ * must not be there.  STATUS_IO. */
+MUST_USE status_t ckpt_folder_make(const char *run_dir, const char *folder,
+                                   const char *model);
 /* The generation a new save into `folder` uses: one that no file there has. */
 MUST_USE status_t ckpt_fresh_generation(const char *folder, int64_t *generation);
 /* Remove shards of other generations, finished or not, and model.h5.tmp; best effort. */

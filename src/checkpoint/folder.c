@@ -40,6 +40,17 @@ static bool parse(const char *name, int64_t *generation)
            (name[n] == '\0' || strcmp(name + n, ".tmp") == 0);
 }
 
+status_t ckpt_folder_make(const char *run_dir, const char *folder, const char *model)
+{
+    if (file_exists(model))
+        return status_set(STATUS_IO, "%s: holds a checkpoint; give another folder",
+                          folder);
+    TRY(file_make_dirs(folder));
+    TRY(file_sync_dir(run_dir));
+    ckpt_remove_others(folder, -1);
+    return STATUS_OK;
+}
+
 status_t ckpt_fresh_generation(const char *folder, int64_t *generation)
 {
     *generation = 0;

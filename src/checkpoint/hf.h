@@ -19,11 +19,41 @@ MUST_USE status_t hf_config_write(const char *folder, const struct arch *a,
                                   const char *family, int64_t eos,
                                   enum safetensors_dtype dtype);
 
-/* The tensors of FOLDER, a model of architecture `a`, with moments of zero; `meta` is borrowed.
- * Tensors that are missing, left over or of another shape or type are all listed in the log; the
- * status then is STATUS_CHECKPOINT.  Holds one tensor at a time. */
-MUST_USE status_t hf_open(struct checkpoint_source *s, const char *folder,
-                          const struct arch *a, const struct checkpoint_meta *meta);
+/* The tensors of a folder, open for reading. */
+struct hf;
+
+/* The tensors of FOLDER, a model of architecture `a`.  Those that are missing, left over, there twice,
+ * or of another shape or type are all listed in the log; the status then is STATUS_CHECKPOINT.
+ * STATUS_IO, STATUS_NOMEM.  Local. */
+MUST_USE status_t hf_open(struct hf **h, const char *folder, const struct arch *a);
+void hf_close(struct hf **h); /* NULL-safe; nulls */
+
+/* A part of one parameter. */
+struct hf_rectangle {
+    int64_t row, col, rows, cols;
+};
+
+/* x[rows * cols] = that part of parameter `param`, an index into the table of the whole model.  STATUS_IO,
+ * STATUS_NOMEM. */
+MUST_USE status_t hf_read(const struct hf *h, int param, const struct hf_rectangle *r,
+                          float *x);
+
+struct hf_import_options {
+    const char *run_dir;
+    struct comm *world; /* borrowed, as all below */
+    const struct param_table *whole,
+        *local; /* the model, and what this rank holds of it */
+    /* This rank is one of `shares` that hold the same, and reads and writes so much of it. */
+    int share, shares;
+    int64_t block; /* elements in memory at a time; 0: 32 Mi */
+    const struct checkpoint_meta *meta;
+};
+
+/* Write the model as RUN/step-XXXXXXXX, which must not hold a checkpoint, with moments of zero.  Each rank
+ * reads what it answers for in its layout, a block at a time, and writes it in shards of its own, of up
+ * to a block each; committed as any save is.  Collective on world; agreed.  STATUS_IO,
+ * STATUS_NOMEM. */
+MUST_USE status_t hf_import(const struct hf *h, const struct hf_import_options *o);
 
 /* Write the weights of `s` into FOLDER, in files of up to shard_bytes (at least one tensor each), with an
  * index if they are several.  STATUS_IO, STATUS_CHECKPOINT if they are not those of `a`. */

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <limits.h>
 
 #include "checkpoint/hf.h"
 #include "model/param.h"
@@ -20,6 +21,24 @@ struct hf_tensor {
     bool transposed;
     int n_parts;
     int parts[3]; /* parameters */
+};
+
+/* Where a tensor is. */
+struct hf_place {
+    const struct safetensors *file;
+    const struct safetensors_tensor *tensor;
+};
+
+struct hf {
+    char folder[PATH_MAX];
+    struct arch arch;
+    struct safetensors **files;
+    int n_files;
+    struct checkpoint_param *params;
+    int n_params;
+    struct hf_tensor *tensors;
+    struct hf_place *places; /* of the tensors */
+    int n_tensors;
 };
 
 /* All tensors for the parameters of a model of architecture `a`, in their order; *list is the

@@ -1,222 +1,11 @@
-/* A Hugging Face folder as a source of whole tensors. */
-#include <dirent.h>
-#include <inttypes.h>
-#include <jansson.h>
-#include <limits.h>
-#include <stdio.h>
+/* Rectangles of parameters out of the tensors of a Hugging Face folder. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "checkpoint/hf_impl.h"
-#include "core/file.h"
 #include "core/log.h"
 
-enum { MAX_INDEX_BYTES = 64 << 20 };
-
-/* Where a tensor is. */
-struct place {
-    const struct safetensors *file;
-    const struct safetensors_tensor *tensor;
-};
-
-struct hf_source {
-    char folder[PATH_MAX];
-    struct arch arch;
-    struct safetensors **files;
-    int n_files;
-    struct checkpoint_param *params;
-    int n_params;
-    struct hf_tensor *tensors;
-    struct place *places; /* of the tensors */
-    int n_tensors;
-};
-
-/* ---- the files -------------------------------------------------------------------------------- */
-
-static status_t add_file(struct hf_source *h, const char *name)
-{
-    char path[PATH_MAX];
-    struct safetensors **more =
-        realloc(h->files, (size_t)(h->n_files + 1) * sizeof *more);
-    if (!more) return status_set(STATUS_NOMEM, "%s: no memory for its files", h->folder);
-    h->files = more;
-    file_join(path, sizeof path, h->folder, name);
-    TRY(safetensors_open(&h->files[h->n_files], path));
-    h->n_files++;
-    return STATUS_OK;
-}
-
-static bool has_file(const struct hf_source *h, const char *path)
-{
-    for (int i = 0; i < h->n_files; i++)
-        if (strcmp(safetensors_path(h->files[i]), path) == 0) return true;
-    return false;
-}
-
-/* The files that "weight_map" names, each once. */
-static status_t open_indexed(struct hf_source *h, const char *path)
-{
-    char *text = NULL;
-    size_t bytes;
-    json_error_t error;
-    TRY(file_read(path, MAX_INDEX_BYTES, &text, &bytes));
-    json_t *root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &error);
-    free(text);
-    if (!root)
-        return status_set(STATUS_CHECKPOINT, "%s:%d: %s", path, error.line, error.text);
-    json_t *map = json_object_get(root, "weight_map"), *value;
-    status_t st = json_is_object(map) ? STATUS_OK
-                                      : status_set(STATUS_CHECKPOINT,
-                                                   "%s: has no object weight_map", path);
-    const char *tensor;
-    json_object_foreach(map, tensor, value)
-    {
-        char file[PATH_MAX];
-        const char *name = json_string_value(value);
-        if (!name || !name[0] || strchr(name, '/')) {
-            st = status_set(STATUS_CHECKPOINT,
-                            "%s: tensor %.80s is not mapped to the name of a file", path,
-                            tensor);
-            break;
-        }
-        file_join(file, sizeof file, h->folder, name);
-        if (!has_file(h, file)) st = add_file(h, name);
-        if (st != STATUS_OK) break;
-    }
-    json_decref(root);
-    return st;
-}
-
-static status_t open_files(struct hf_source *h)
-{
-    char path[PATH_MAX];
-    file_join(path, sizeof path, h->folder, "model.safetensors.index.json");
-    if (file_exists(path)) return open_indexed(h, path);
-    file_join(path, sizeof path, h->folder, "model.safetensors");
-    if (file_exists(path)) return add_file(h, "model.safetensors");
-    return status_set(
-        STATUS_CHECKPOINT,
-        "%s: holds neither model.safetensors nor model.safetensors.index.json",
-        h->folder);
-}
-
-/* ---- what is in them ---------------------------------------------------------------------------- */
-
-/* The parameters of the model, as a checkpoint names them, and the tensors they are in. */
-static status_t list_params(struct hf_source *h)
-{
-    struct param_table t;
-    TRY(param_table_init(&t, &h->arch, NULL, 0));
-    h->params = calloc((size_t)t.n_params + 1, sizeof *h->params);
-    h->n_params = h->params ? t.n_params : 0;
-    for (int i = 0; i < h->n_params; i++) {
-        const struct param *p = &t.params[i];
-        h->params[i] = (struct checkpoint_param){.n_dims = p->n_dims,
-                                                 .shape = {p->shape[0], p->shape[1]}};
-        memcpy(h->params[i].name, p->name, sizeof h->params[i].name);
-    }
-    param_table_release(&t);
-    h->n_tensors = hf_list_tensors(&h->tensors, &h->arch, h->params, h->n_params);
-    if (h->n_tensors > 0) h->places = calloc((size_t)h->n_tensors, sizeof *h->places);
-    return h->places
-               ? STATUS_OK
-               : status_set(STATUS_NOMEM, "%s: no memory for its tensors", h->folder);
-}
-
-static int find_tensor(const struct hf_source *h, const char *name)
-{
-    for (int i = 0; i < h->n_tensors; i++)
-        if (hf_is(&h->tensors[i], name)) return i;
-    return -1;
-}
-
-static bool shape_fits(const struct hf_tensor *want, const struct safetensors_tensor *t)
-{
-    return t->n_dims == want->n_dims && t->shape[0] == want->shape[0] &&
-           (want->n_dims == 1 || t->shape[1] == want->shape[1]);
-}
-
-/* Put a tensor where it belongs; what is wrong is logged and counted. */
-static void place_tensor(struct hf_source *h, const struct safetensors *file,
-                         const struct safetensors_tensor *t, int *n_bad)
-{
-    const char *path = safetensors_path(file);
-    const int i = find_tensor(h, t->name);
-    if (i < 0 && hf_ignored(&h->arch, t->name)) return;
-    ++*n_bad;
-    if (i < 0)
-        log_error("%s: tensor %.80s is not one of this model", path, t->name);
-    else if (h->places[i].tensor)
-        log_error("%s: tensor %.80s is there twice, also in %s", path, t->name,
-                  safetensors_path(h->places[i].file));
-    else if (t->dtype == SAFETENSORS_OTHER)
-        log_error("%s: tensor %.80s is of type %s; valid: F32, BF16, F16", path, t->name,
-                  t->dtype_name);
-    else if (!shape_fits(&h->tensors[i], t))
-        log_error("%s: tensor %.80s has %d dimensions, [%" PRId64 ", %" PRId64
-                  "]; wanted: %d, [%" PRId64 ", %" PRId64 "]",
-                  path, t->name, t->n_dims, t->shape[0], t->n_dims > 1 ? t->shape[1] : 1,
-                  h->tensors[i].n_dims, h->tensors[i].shape[0], h->tensors[i].shape[1]);
-    else
-        --*n_bad;
-    if (i >= 0) h->places[i] = (struct place){file, t};
-}
-
-static status_t place_all(struct hf_source *h)
-{
-    int n_bad = 0;
-    for (int f = 0; f < h->n_files; f++)
-        for (int i = 0; i < safetensors_n(h->files[f]); i++)
-            place_tensor(h, h->files[f], &safetensors_tensors(h->files[f])[i], &n_bad);
-    for (int i = 0; i < h->n_tensors; i++) {
-        if (h->places[i].tensor) continue;
-        log_error("%s: tensor %s is missing", h->folder, h->tensors[i].name);
-        n_bad++;
-    }
-    if (n_bad == 0) return STATUS_OK;
-    return status_set(STATUS_CHECKPOINT,
-                      "%s: its tensors are not those of the model that its config.json "
-                      "describes: see the %d above",
-                      h->folder, n_bad);
-}
-
-/* ---- the source --------------------------------------------------------------------------------- */
-
-static void hf_close(struct checkpoint_source *s)
-{
-    struct hf_source *h = s->state;
-    for (int i = 0; i < h->n_files; i++) safetensors_close(&h->files[i]);
-    free(h->files);
-    free(h->params);
-    free(h->tensors);
-    free(h->places);
-    free(h);
-}
-
-/* The part-th of queries, keys and values that lie head by head: x[heads * D, cols]. */
-static void read_heads(const struct hf_source *h, const struct place *from, int part,
-                       int64_t cols, float *x)
-{
-    const int64_t n = h->arch.head_size * cols;
-    for (int64_t head = 0; head < h->arch.n_heads; head++)
-        safetensors_read(from->file, from->tensor, (3 * head + part) * n, n,
-                         x + head * n);
-}
-
-static status_t read_transposed(const struct place *from,
-                                const struct checkpoint_param *p, float *x)
-{
-    const int64_t n = checkpoint_param_elements(p);
-    float *turned = malloc((size_t)n * sizeof *turned);
-    if (!turned) return status_set(STATUS_NOMEM, "no memory to transpose %s", p->name);
-    safetensors_read(from->file, from->tensor, 0, n, turned);
-    hf_transpose(x, turned, p->shape[1], p->shape[0]);
-    free(turned);
-    return STATUS_OK;
-}
-
 /* Which tensor holds the parameter, and as which of its parts. */
-static int holder_of(const struct hf_source *h, int param, int *part)
+static int holder_of(const struct hf *h, int param, int *part)
 {
     for (int i = 0; i < h->n_tensors; i++)
         for (*part = 0; *part < h->tensors[i].n_parts; ++*part)
@@ -224,45 +13,56 @@ static int holder_of(const struct hf_source *h, int param, int *part)
     die("parameter %s is in no tensor", h->params[param].name);
 }
 
-static status_t hf_read(struct checkpoint_source *s, int param, enum checkpoint_kind kind,
-                        float *x)
+/* Rows and columns of a tensor of `width` columns as the file holds them. */
+static status_t read_plain(const struct hf_place *from, int64_t width,
+                           const struct hf_rectangle *r, float *x)
 {
-    const struct hf_source *h = s->state;
-    const struct checkpoint_param *p = &h->params[param];
-    const int64_t n = checkpoint_param_elements(p);
-    if (kind != CHECKPOINT_MASTER) {
-        memset(x, 0, (size_t)n * sizeof *x);
-        return STATUS_OK;
-    }
-    int part;
-    const int i = holder_of(h, param, &part);
-    const struct place *from = &h->places[i];
-    if (h->tensors[i].transposed) return read_transposed(from, p, x);
-    if (h->tensors[i].n_parts == 3)
-        read_heads(h, from, part, p->shape[1], x);
-    else
-        safetensors_read(from->file, from->tensor, 0, n, x);
+    if (r->cols == width)
+        return safetensors_read(from->file, from->tensor, r->row * width, r->rows * width,
+                                x);
+    for (int64_t i = 0; i < r->rows; i++)
+        TRY(safetensors_read(from->file, from->tensor, (r->row + i) * width + r->col,
+                             r->cols, x + i * r->cols));
     return STATUS_OK;
 }
 
-status_t hf_open(struct checkpoint_source *s, const char *folder, const struct arch *a,
-                 const struct checkpoint_meta *meta)
+static status_t read_transposed(const struct hf *h, const struct hf_place *from,
+                                int64_t width, const struct hf_rectangle *r, float *x)
 {
-    struct hf_source *h = calloc(1, sizeof *h);
-    *s = (struct checkpoint_source){0};
-    if (!h) return status_set(STATUS_NOMEM, "%s: no memory to open it", folder);
-    snprintf(h->folder, sizeof h->folder, "%s", folder);
-    h->arch = *a;
-    status_t st = list_params(h);
-    if (st == STATUS_OK) st = open_files(h);
-    if (st == STATUS_OK) st = place_all(h);
-    *s = (struct checkpoint_source){.name = h->folder,
-                                    .meta = meta,
-                                    .params = h->params,
-                                    .n_params = h->n_params,
-                                    .read = hf_read,
-                                    .close = hf_close,
-                                    .state = h};
-    if (st != STATUS_OK) checkpoint_source_close(s);
+    const struct hf_rectangle turned = {r->col, r->row, r->cols, r->rows};
+    float *y = malloc((size_t)(r->rows * r->cols) * sizeof *y);
+    if (!y) return status_set(STATUS_NOMEM, "%s: no memory to transpose", h->folder);
+    const status_t st = read_plain(from, width, &turned, y);
+    if (st == STATUS_OK) hf_transpose(x, y, turned.rows, turned.cols);
+    free(y);
     return st;
+}
+
+/* The part-th of queries, keys and values that lie head by head: a head at a time. */
+static status_t read_heads(const struct hf *h, const struct hf_place *from, int part,
+                           int64_t width, const struct hf_rectangle *r, float *x)
+{
+    const int64_t D = h->arch.head_size, end = r->row + r->rows;
+    for (int64_t row = r->row; row < end;) {
+        const int64_t head = row / D, first = row % D;
+        const int64_t n = D - first < end - row ? D - first : end - row;
+        const struct hf_rectangle piece = {(3 * head + part) * D + first, r->col, n,
+                                           r->cols};
+        TRY(read_plain(from, width, &piece, x + (row - r->row) * r->cols));
+        row += n;
+    }
+    return STATUS_OK;
+}
+
+status_t hf_read(const struct hf *h, int param, const struct hf_rectangle *r, float *x)
+{
+    const struct checkpoint_param *p = &h->params[param];
+    int part;
+    const int i = holder_of(h, param, &part);
+    const struct hf_place *from = &h->places[i];
+    CHECK(r->row >= 0 && r->rows >= 0 && r->rows <= p->shape[0] - r->row && r->col >= 0 &&
+          r->cols >= 0 && r->cols <= p->shape[1] - r->col);
+    if (h->tensors[i].transposed) return read_transposed(h, from, p->shape[0], r, x);
+    if (h->tensors[i].n_parts == 3) return read_heads(h, from, part, p->shape[1], r, x);
+    return read_plain(from, p->shape[1], r, x);
 }

@@ -32,7 +32,9 @@ struct safetensors_tensor {
     uint64_t begin, end; /* bytes of the data */
 };
 
-struct safetensors; /* open for reading, mapped into memory */
+/* Open for reading.  Data is read when it is asked for, not mapped: so memory is what the caller gives,
+ * and a disk that fails is a status, not a signal. */
+struct safetensors;
 
 /* STATUS_CHECKPOINT says what is wrong with the file; STATUS_IO, STATUS_NOMEM.  Local. */
 MUST_USE status_t safetensors_open(struct safetensors **s, const char *path);
@@ -43,9 +45,10 @@ const struct safetensors_tensor *
 safetensors_tensors(const struct safetensors *s); /* by place */
 const char *safetensors_path(const struct safetensors *s);
 
-/* x[0..n) = elements [first, first + n) of a tensor of type F32, BF16 or F16. */
-void safetensors_read(const struct safetensors *s, const struct safetensors_tensor *t,
-                      int64_t first, int64_t n, float *x);
+/* x[0..n) = elements [first, first + n) of a tensor of type F32, BF16 or F16.  STATUS_IO. */
+MUST_USE status_t safetensors_read(const struct safetensors *s,
+                                   const struct safetensors_tensor *t, int64_t first,
+                                   int64_t n, float *x);
 
 /* ---- writing ------------------------------------------------------------------------------ */
 

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,7 +18,7 @@ enum { LENGTH_BYTES = 8, MAX_HEADER_BYTES = 100 << 20 };
 
 struct safetensors {
     char path[PATH_MAX];
-    const unsigned char *map;
+    int fd;
     uint64_t bytes, data; /* of the file; where the data begins */
     json_t *header;       /* owns the names */
     struct safetensors_tensor *tensors;
@@ -133,15 +132,50 @@ static status_t read_entry(struct safetensors *s, const char *name, const json_t
     return STATUS_OK;
 }
 
-static status_t read_header(struct safetensors *s)
+static status_t read_at(const struct safetensors *s, void *data, size_t bytes,
+                        uint64_t offset)
+{
+    char *to = data;
+    while (bytes > 0) {
+        const ssize_t n = pread(s->fd, to, bytes, (off_t)offset);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0)
+            return status_set(STATUS_IO, "%s: cannot read: %s", s->path,
+                              n < 0 ? strerror(errno) : "the file ends too early");
+        to += n;
+        bytes -= (size_t)n;
+        offset += (uint64_t)n;
+    }
+    return STATUS_OK;
+}
+
+static status_t parse_header(struct safetensors *s, uint64_t length)
 {
     json_error_t error;
+    char *text = malloc(length + 1);
+    if (!text) return status_set(STATUS_NOMEM, "%s: no memory for its header", s->path);
+    const status_t st = read_at(s, text, length, LENGTH_BYTES);
+    if (st == STATUS_OK)
+        s->header = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
+    free(text);
+    TRY(st);
+    if (!s->header)
+        return status_set(STATUS_CHECKPOINT, "%s: header, line %d, column %d: %s",
+                          s->path, error.line, error.column, error.text);
+    if (!json_is_object(s->header))
+        return status_set(STATUS_CHECKPOINT, "%s: its header is not a JSON object",
+                          s->path);
+    return STATUS_OK;
+}
+
+static status_t read_header(struct safetensors *s)
+{
     uint64_t length = 0;
     if (s->bytes < LENGTH_BYTES)
         return status_set(STATUS_CHECKPOINT,
                           "%s: has %" PRIu64 " bytes, too few for a header", s->path,
                           s->bytes);
-    memcpy(&length, s->map, LENGTH_BYTES);
+    TRY(read_at(s, &length, LENGTH_BYTES, 0));
     if (length > s->bytes - LENGTH_BYTES || length > MAX_HEADER_BYTES)
         return status_set(
             STATUS_CHECKPOINT,
@@ -151,14 +185,7 @@ static status_t read_header(struct safetensors *s)
             s->bytes - LENGTH_BYTES < MAX_HEADER_BYTES ? s->bytes - LENGTH_BYTES
                                                        : (uint64_t)MAX_HEADER_BYTES);
     s->data = LENGTH_BYTES + length;
-    s->header = json_loadb((const char *)s->map + LENGTH_BYTES, length,
-                           JSON_REJECT_DUPLICATES, &error);
-    if (!s->header)
-        return status_set(STATUS_CHECKPOINT, "%s: header, line %d, column %d: %s",
-                          s->path, error.line, error.column, error.text);
-    if (!json_is_object(s->header))
-        return status_set(STATUS_CHECKPOINT, "%s: its header is not a JSON object",
-                          s->path);
+    TRY(parse_header(s, length));
     s->tensors = calloc(json_object_size(s->header) + 1, sizeof *s->tensors);
     if (!s->tensors)
         return status_set(STATUS_NOMEM, "%s: no memory for its header", s->path);
@@ -176,27 +203,17 @@ static status_t read_header(struct safetensors *s)
     return check_cover(s);
 }
 
-static status_t map_file(struct safetensors *s)
+static status_t open_file(struct safetensors *s)
 {
     struct stat info;
-    const int fd = open(s->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0)
+    s->fd = open(s->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (s->fd < 0)
         return status_set(STATUS_IO, "%s: cannot open: %s", s->path, strerror(errno));
-    status_t st = STATUS_OK;
-    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode))
-        st = status_set(STATUS_CHECKPOINT, "%s: is not a regular file", s->path);
-    else if (info.st_size == 0)
-        st = status_set(STATUS_CHECKPOINT, "%s: is empty", s->path);
-    if (st == STATUS_OK) {
-        s->bytes = (uint64_t)info.st_size;
-        void *map = mmap(NULL, s->bytes, PROT_READ, MAP_SHARED, fd, 0);
-        if (map == MAP_FAILED)
-            st = status_set(STATUS_IO, "%s: cannot map it: %s", s->path, strerror(errno));
-        else
-            s->map = map;
-    }
-    close(fd);
-    return st;
+    if (fstat(s->fd, &info) != 0 || !S_ISREG(info.st_mode))
+        return status_set(STATUS_CHECKPOINT, "%s: is not a regular file", s->path);
+    if (info.st_size == 0) return status_set(STATUS_CHECKPOINT, "%s: is empty", s->path);
+    s->bytes = (uint64_t)info.st_size;
+    return STATUS_OK;
 }
 
 status_t safetensors_open(struct safetensors **out, const char *path)
@@ -205,7 +222,7 @@ status_t safetensors_open(struct safetensors **out, const char *path)
     *out = s;
     if (!s) return status_set(STATUS_NOMEM, "%s: no memory to open it", path);
     snprintf(s->path, sizeof s->path, "%s", path);
-    status_t st = map_file(s);
+    status_t st = open_file(s);
     if (st == STATUS_OK) st = read_header(s);
     if (st != STATUS_OK) safetensors_close(out);
     return st;
@@ -215,7 +232,7 @@ void safetensors_close(struct safetensors **out)
 {
     struct safetensors *s = *out;
     if (!s) return;
-    if (s->map) munmap((void *)s->map, s->bytes);
+    if (s->fd >= 0) close(s->fd);
     json_decref(s->header);
     free(s->tensors);
     free(s);
@@ -237,21 +254,22 @@ const char *safetensors_path(const struct safetensors *s)
     return s->path;
 }
 
-void safetensors_read(const struct safetensors *s, const struct safetensors_tensor *t,
-                      int64_t first, int64_t n, float *x)
+status_t safetensors_read(const struct safetensors *s, const struct safetensors_tensor *t,
+                          int64_t first, int64_t n, float *x)
 {
     static const enum dtype dtypes[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
     CHECK(t->dtype < SAFETENSORS_OTHER && first >= 0 && n >= 0 &&
           first <= t->elements - n);
     const enum dtype from = dtypes[t->dtype];
-    const unsigned char *at =
-        s->map + s->data + t->begin + (size_t)first * dtype_bytes(from);
-    /* the file aligns nothing: through a buffer that is */
-    enum { BLOCK = 4096 };
-    uint32_t block[BLOCK];
+    const uint64_t at = s->data + t->begin + (uint64_t)first * dtype_bytes(from);
+    if (from == DTYPE_F32) return read_at(s, x, (size_t)n * sizeof *x, at);
+    enum { BLOCK = 1 << 16 };
+    uint16_t block[BLOCK];
     for (int64_t i = 0; i < n; i += BLOCK) {
         const int64_t m = n - i < BLOCK ? n - i : BLOCK;
-        memcpy(block, at + (size_t)i * dtype_bytes(from), (size_t)m * dtype_bytes(from));
+        TRY(read_at(s, block, (size_t)m * sizeof *block,
+                    at + (uint64_t)i * sizeof *block));
         dtype_convert(x + i, DTYPE_F32, block, from, m);
     }
+    return STATUS_OK;
 }

@@ -15,7 +15,7 @@
 #include "core/file.h"
 #include "core/log.h"
 
-enum { ROOT = 0, MESSAGE_BYTES = 2048 };
+enum { MESSAGE_BYTES = 2048 };
 
 enum phase {
     IDLE,
@@ -45,7 +45,7 @@ struct checkpoint_saver {
 
 static bool is_root(const struct checkpoint_saver *s)
 {
-    return comm_rank(s->options.world) == ROOT;
+    return comm_rank(s->options.world) == CKPT_ROOT;
 }
 
 /* ---- jobs of the writer ------------------------------------------------------------------ */
@@ -138,61 +138,31 @@ static status_t after_prepare(struct checkpoint_saver *s)
     TRY(agree(s));
     struct comm *world = s->options.world;
     int64_t plan[2] = {s->meta.step, s->generation};
-    comm_broadcast(world, plan, sizeof plan, ROOT);
+    comm_broadcast(world, plan, sizeof plan, CKPT_ROOT);
     s->generation = plan[1];
     ckpt_shard_path(s->shard_path, s->folder, comm_rank(world), s->generation);
     status_t st = STATUS_OK;
     if (plan[0] != s->meta.step)
         st = status_set(STATUS_INTERNAL, "saves step %lld while rank %d saves step %lld",
-                        (long long)s->meta.step, ROOT, (long long)plan[0]);
+                        (long long)s->meta.step, CKPT_ROOT, (long long)plan[0]);
     return comm_agree(world, st);
-}
-
-static status_t copy_params(struct ckpt_index *x, const struct param_table *t)
-{
-    x->params = calloc((size_t)t->n_params + 1, sizeof *x->params);
-    if (!x->params) return status_set(STATUS_NOMEM, "no memory for the parameter list");
-    x->n_params = t->n_params;
-    for (int i = 0; i < t->n_params; i++) {
-        const struct param *p = &t->params[i];
-        x->params[i] = (struct checkpoint_param){.n_dims = p->n_dims,
-                                                 .shape = {p->shape[0], p->shape[1]}};
-        snprintf(x->params[i].name, CKPT_NAME_BYTES, "%s", p->name);
-    }
-    return STATUS_OK;
 }
 
 /* Everybody's shard and pieces on the root; on the other ranks the index stays empty. */
 static status_t gather(struct checkpoint_saver *s)
 {
     struct comm *world = s->options.world;
-    const size_t n = (size_t)comm_size(world), mine = (size_t)s->n_parts;
+    const size_t mine = (size_t)s->n_parts;
     struct ckpt_piece *pieces = malloc(mine * sizeof *pieces + 1);
-    struct ckpt_shard *shards = calloc(n, sizeof *shards);
-    size_t *sizes = calloc(n, sizeof *sizes);
-    if (!pieces || !sizes || !shards) die("no memory for the index of a checkpoint");
+    if (!pieces) die("no memory for the index of a checkpoint");
     for (size_t i = 0; i < mine; i++) pieces[i] = s->parts[i].piece;
-    char *all;
-    comm_gather_all(world, &s->row, sizeof s->row, shards);
-    comm_gather_bytes(world, pieces, mine * sizeof *pieces, ROOT, &all, sizes);
-    size_t bytes = 0;
-    s->bytes = 0;
-    for (size_t i = 0; i < n; i++) {
-        bytes += sizes[i];
-        s->bytes += (int64_t)shards[i].bytes;
-    }
-    free(sizes);
+    s->bytes = (int64_t)s->row.bytes;
+    comm_sum_i64(world, &s->bytes, 1);
+    const status_t st = ckpt_index_gather(&s->index, world, s->options.whole, &s->row, 1,
+                                          pieces, s->n_parts);
+    s->index.generation = s->generation;
     free(pieces);
-    if (!is_root(s)) {
-        free(shards);
-        return STATUS_OK;
-    }
-    s->index = (struct ckpt_index){.shards = shards,
-                                   .n_shards = (int64_t)n,
-                                   .pieces = (struct ckpt_piece *)all,
-                                   .n_pieces = (int64_t)(bytes / sizeof *pieces),
-                                   .generation = s->generation};
-    return copy_params(&s->index, s->options.whole);
+    return st;
 }
 
 static status_t after_shard(struct checkpoint_saver *s)
@@ -212,7 +182,7 @@ static status_t after_index(struct checkpoint_saver *s, bool *renamed)
         snprintf(tmp, sizeof tmp, "%s.tmp", s->model);
         done = s->index_written && !file_exists(tmp);
     }
-    comm_broadcast(s->options.world, &done, sizeof done, ROOT);
+    comm_broadcast(s->options.world, &done, sizeof done, CKPT_ROOT);
     *renamed = done != 0;
     return st;
 }

@@ -14,8 +14,8 @@
 /* The raw datasets are little-endian and are written from memory as they are. */
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "a little-endian machine");
 
-static const size_t write_max = (size_t)256
-                                << 20; /* Linux writes at most 2 GiB at once */
+/* Written, or left out, at a time. */
+static const size_t chunk_bytes = (size_t)1 << 20;
 
 /* Of all the hashes: under the seal it pins every byte of the data, so a seal hash names one
  * content and no shard can stand in for another. */
@@ -71,13 +71,20 @@ static status_t make_file(const char *path, int64_t step, int64_t shard,
     return st;
 }
 
+static bool all_zero(const char *x, size_t bytes)
+{
+    return x[0] == 0 && memcmp(x, x + 1, bytes - 1) == 0;
+}
+
+/* Chunks of zeros stay holes of the file: the moments before the first step take no disk. */
 static status_t write_at(int fd, const char *path, const void *data, size_t bytes,
                          uint64_t offset)
 {
     const char *from = data;
     while (bytes > 0) {
-        const size_t want = bytes < write_max ? bytes : write_max;
-        const ssize_t n = pwrite(fd, from, want, (off_t)offset);
+        const size_t want = bytes < chunk_bytes ? bytes : chunk_bytes;
+        ssize_t n = (ssize_t)want;
+        if (!all_zero(from, want)) n = pwrite(fd, from, want, (off_t)offset);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0)
             return status_set(STATUS_IO, "%s: cannot write: %s", path, strerror(errno));

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Hugging Face folders in and out: perplexity is transformers', import and export give back the same bits,
-# and what is not a model of a known family is refused in words.   @timeout 240
+# and what is not a model of a known family is refused in words.   @timeout 480
 . "$YOKE_SOURCE/tests/cli/bad_inputs.bash"
 fixtures=$YOKE_SOURCE/tests/fixtures
 rm -rf world said
@@ -15,9 +15,9 @@ expect() { # EXIT-CODE COMMAND...
     [ "$code" -eq "$want" ] || { cat ../said/out; fail "$* gave $code, not $want"; }
 }
 
-# PATH WANT LIMIT: is the perplexity of text.h5 that, but for LIMIT of it?
+# PATH WANT LIMIT [COMMAND...]: is the perplexity of text.h5 that, but for LIMIT of it?
 perplexity_is() {
-    expect 0 "$YOKE" eval "$1" --data text.h5
+    if [ $# -eq 3 ]; then expect 0 "$YOKE" eval "$1" --data text.h5; else expect 0 "${@:4}"; fi
     got=$(sed -n 's/.*perplexity \([0-9.]*\).*/\1/p' ../said/out)
     awk -v a="$got" -v b="$2" -v m="$3" 'BEGIN { d = a / b - 1; exit !(d < m && d > -m) }' ||
         fail "$1: perplexity $got, transformers has $2"
@@ -49,16 +49,27 @@ for family in gpt2 llama qwen2 olmo2 smollm3 gpt_neox; do
     sed -e "s/train.h5/text.h5/; s/steps: 1000/steps: 2/; s/sequence_length: .*/sequence_length: 29/" \
         -e 's/batch_sequences: 8/batch_sequences: 2/; s/micro_batch: 8/micro_batch: 1/; s/interval: 10$/interval: 1/' $family/config.yaml >$family.yaml
     expect 0 "$YOKE" train $family.yaml --set checkpoint.resume=$family --set train.run_dir=one_$family
-    for layout in "tp: 2" "pp: 2" "tp: 2, pp: 2"; do
+    # imported into a layout, the tensors are the same, and it trains on there
+    for layout in "--tp 2" "--pp 2" "--tp 2 --pp 2"; do
         ranks=2
-        [ "$layout" != "tp: 2, pp: 2" ] || ranks=4
-        rm -rf other
-        expect 0 mpirun -n $ranks "$YOKE" train $family.yaml --set checkpoint.resume=$family \
-            --set train.run_dir=other --set "parallel={$layout}"
+        [ "$layout" != "--tp 2 --pp 2" ] || ranks=4
+        rm -rf other laid
+        # shellcheck disable=SC2086
+        expect 0 mpirun -n $ranks "$YOKE" import "$hf" laid $layout
+        expect 0 "$YOKE" diff --tensors $family laid
+        sed -n '/^parallel:/,/^[a-z]*:/p' laid/config.yaml >parallel.yaml
+        for axis in tp pp; do
+            grep -q "$axis: $([[ $layout == *$axis* ]] && echo 2 || echo 1)" parallel.yaml ||
+                fail "$family: config.yaml of an import with $layout has $(xargs <parallel.yaml)"
+        done
+        expect 0 mpirun -n $ranks "$YOKE" train $family.yaml --set checkpoint.resume=laid \
+            --set train.run_dir=other --set "parallel={$(sed 's/--\([a-z]*\) \(.\)/\1: \2/; s/ --\([a-z]*\) \(.\)/, \1: \2/' <<<"$layout")}"
         paste <(losses one_$family) <(losses other) | awk '
             { d = $1 / $2 - 1; bad = bad || !(d < 1e-5 && d > -1e-5); n++ } END { exit bad || n != 2 }' ||
             fail "$family: losses $(losses one_$family | xargs) on one rank, $(losses other | xargs) with $layout"
     done
+    # as transformers has it, laid out over ranks
+    perplexity_is laid "$want" 2e-6 mpirun -n 4 "$YOKE" eval laid --data text.h5 --tp 2 --pp 2
 done
 
 # rotary positions that are stretched, in both spellings; what is exported says so too
@@ -202,6 +213,17 @@ refused 'has no object weight_map'
 printf '{"weight_map": {"a": "none.safetensors"}}' >bad/model.safetensors.index.json
 expect 6 "$YOKE" import bad never
 expect 2 "$YOKE" import bad
+expect 2 "$YOKE" import "$fixtures/hf_llama" never --tp
+expect 3 "$YOKE" import "$fixtures/hf_llama" never --tp x
+expect 3 mpirun -n 2 "$YOKE" import "$fixtures/hf_llama" never --tp 3
+grep -q 'parallel.tp' ../said/err || fail "does not say parallel.tp: $(cat ../said/err)"
+# what is wrong with the tensors is listed once, by the first rank, and nothing is left
+good_config
+sed -i 's/"num_hidden_layers": 2/"num_hidden_layers": 3/' bad/config.json
+cp "$fixtures/hf_llama/model.safetensors" bad/
+expect 5 mpirun -n 2 "$YOKE" import bad never --pp 2
+[ "$(grep -c 'tensor .* is missing' ../said/err)" -eq 9 ] || fail "not all that is missing is listed, or twice: $(cat ../said/err)"
+[ ! -e never ] || fail "an import that was refused leaves something"
 expect 2 "$YOKE" export llama
 expect 2 "$YOKE" export llama out --dtype int4
 echo "$cases refused"

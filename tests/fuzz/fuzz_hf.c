@@ -52,7 +52,7 @@ static void read_all(const char *path)
         const struct safetensors_tensor *t = &safetensors_tensors(s)[i];
         if (t->dtype == SAFETENSORS_OTHER || t->elements > 1 << 16) continue;
         float *x = malloc((size_t)t->elements * sizeof *x + 1);
-        safetensors_read(s, t, 0, t->elements, x);
+        if (safetensors_read(s, t, 0, t->elements, x) != STATUS_OK) abort();
         free(x);
     }
     safetensors_close(&s);
@@ -66,7 +66,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const int which = data[0] % 3;
     unlink(paths[1]);
     write_bytes(paths[which], data + 1, size - 1);
-    const struct checkpoint_meta meta = {0};
     struct arch a;
     const char *family;
     if (which == 0) read_all(paths[0]);
@@ -74,7 +73,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         (void)good(hf_config_read(folder, &a, &family));
         return 0;
     }
-    struct checkpoint_source s;
+    struct hf *h;
     a = (struct arch){.n_layers = 1,
                       .hidden = 4,
                       .n_heads = 2,
@@ -84,6 +83,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                       .vocab_size = 5,
                       .max_positions = 4};
     if (arch_family(&a, "llama") != STATUS_OK) abort();
-    if (good(hf_open(&s, folder, &a, &meta))) checkpoint_source_close(&s);
+    if (good(hf_open(&h, folder, &a))) hf_close(&h);
     return 0;
 }
