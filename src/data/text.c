@@ -250,6 +250,7 @@ status_t text_next(struct text_reader *r, struct text_document *d)
             r->stream_ended = false;
         }
         TRY(text_is_jsonl(s->path) ? next_jsonl(r, d) : next_plain(r, d));
+        d->path = s->path;
         if (d->bytes > 0) return STATUS_OK;
         text_stream_close(&r->stream, s->sha256, &s->bytes);
         r->current++;

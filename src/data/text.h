@@ -28,7 +28,8 @@ struct text_options {
 struct text_document {
     const char *text; /* valid until the next call */
     size_t bytes;
-    int64_t line; /* of JSONL: where it is, from 1 */
+    int64_t line;     /* of JSONL: where it is, from 1 */
+    const char *path; /* of its file, until the reader is closed */
 };
 
 struct text_reader;

@@ -77,7 +77,7 @@ static struct slot *wait_for_empty(struct run *r)
     if (s) {
         s->batch.bytes = 0;
         s->batch.n_parts = 0;
-        s->batch.ids.n = 0;
+        s->batch.ids.n = s->batch.loss.n = 0;
     }
     return s;
 }
@@ -122,7 +122,9 @@ static status_t add_document(struct run *r, const struct text_document *d,
                                                     .bytes = n,
                                                     .document_hash = hash,
                                                     .document_bytes = d->bytes,
-                                                    .is_last = at + n == d->bytes};
+                                                    .is_last = at + n == d->bytes,
+                                                    .path = d->path,
+                                                    .line = d->line};
         b->bytes += n;
         at += n;
         if (b->bytes < TEXT_BATCH_BYTES) continue;
@@ -245,6 +247,7 @@ status_t text_pipeline_run(const struct text_pipeline *p)
         free(r.slots[i].batch.text);
         free(r.slots[i].batch.parts);
         token_list_release(&r.slots[i].batch.ids);
+        token_list_release(&r.slots[i].batch.loss);
     }
     free(r.slots);
     free(threads);

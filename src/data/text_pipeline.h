@@ -19,7 +19,9 @@ struct text_part {
     uint64_t document_hash; /* xxh3 of the whole document this is a part of */
     size_t document_bytes;  /* of all its parts */
     bool is_last;           /* part of its document */
-    int64_t first_id;       /* in the batch's ids: set by the one who works on it */
+    const char *path;       /* of its file, and its line there if that is JSONL */
+    int64_t line;
+    int64_t first_id; /* in the batch's ids: set by the one who works on it */
 };
 
 struct text_batch {
@@ -27,7 +29,7 @@ struct text_batch {
     size_t bytes, capacity;
     struct text_part *parts;
     int64_t n_parts, parts_capacity;
-    struct token_list ids; /* room for a result; kept from batch to batch */
+    struct token_list ids, loss; /* room for results; kept from batch to batch */
 };
 
 struct text_pipeline {
