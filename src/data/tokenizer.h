@@ -1,19 +1,23 @@
 /* tokenizer - byte-level BPE: text to ids and back, and training one from text.
  *
  * Reads and writes the Hugging Face `tokenizer.json` form.  What is implemented: model BPE
- * (without dropout, prefixes, byte_fallback; unk_token only where it cannot matter), ByteLevel
- * pre-tokenizer with the GPT-2 pattern or none, Split by a regular expression and Digits in
- * front of it, Sequence of those; added tokens; ByteLevel decoder.  Anything else is refused by
- * name.  The post-processor, truncation and padding are not applied: encoding gives the ids of
- * Hugging Face's encode(text, add_special_tokens=False).
+ * (without dropout, prefixes, byte_fallback; unk_token only where it cannot matter); normalizer
+ * NFC or none; ByteLevel pre-tokenizer with or without the GPT-2 pattern, Split by a regular
+ * expression or a literal with every behaviour, and Digits in front of it, Sequence of those;
+ * added tokens with all their flags; ByteLevel decoder.  Anything else is refused by name.
+ * Special tokens of the post-processor, truncation and padding are not applied: encoding gives
+ * the ids of Hugging Face's encode(text, add_special_tokens=False).  What a character is comes
+ * from a table made with that library (tokenizer_classes.c); only patterns that are none of the
+ * published ones are matched with the Unicode of PCRE2.
  *
  * Algorithm: pre-tokenize, then merge pairs in rank order inside each piece (Sennrich et al.
  * 2016, arXiv:1508.07909; bytes as base symbols: Radford et al. 2019, section 2.2).
  *
  * Any bytes can be encoded and decode gives the same bytes back.  A byte that does not begin a
- * well-formed UTF-8 sequence is a piece of its own, and ends the text in front of it.  The two
- * exceptions come with the file: a byte that has no token is STATUS_DATA, and what a Split of
- * behaviour "Removed" finds between its matches is dropped, as the file asks. */
+ * well-formed UTF-8 sequence is a piece of its own, and ends the text in front of it.  The
+ * exceptions come with the file: a byte that has no token is STATUS_DATA; and as the file asks,
+ * what comes back is the normal form, may have a space in front, and lacks what a Split removes
+ * and the white space that an added token strips. */
 #pragma once
 
 #include <stdint.h>

@@ -57,9 +57,9 @@ int64_t alphabet_read(char *bytes, const char *name, size_t n)
     return n_bytes;
 }
 
-/* Bytes of the well-formed sequence that begins with the non-ASCII byte s[0]; 0: none. */
-static size_t sequence_bytes(const unsigned char *s, size_t n)
+size_t utf8_sequence(const char *text, size_t n)
 {
+    const unsigned char *s = (const unsigned char *)text;
     unsigned lowest = 0x80, highest = 0xBF; /* of the second byte */
     size_t length;
     if (s[0] >= 0xC2 && s[0] <= 0xDF) {
@@ -98,7 +98,7 @@ size_t utf8_prefix(const char *text, size_t bytes)
             i++;
             continue;
         }
-        const size_t n = sequence_bytes(s + i, bytes - i);
+        const size_t n = utf8_sequence(text + i, bytes - i);
         if (n == 0) break;
         i += n;
     }

@@ -6,6 +6,7 @@
 struct encoder {
     const struct tokenizer *tokenizer;
     struct matcher matcher;
+    struct nfc nfc;
     struct bpe bpe;
     const struct trie *added; /* [2], during encoder_encode like the next */
     struct token_list *out;
@@ -28,6 +29,7 @@ void encoder_destroy(struct encoder **e)
 {
     if (!*e) return;
     matcher_release(&(*e)->matcher);
+    nfc_release(&(*e)->nfc);
     bpe_release(&(*e)->bpe);
     free(*e);
     *e = NULL;
@@ -54,20 +56,25 @@ static status_t encode_plain(struct encoder *e, const char *text, size_t bytes)
     return STATUS_OK;
 }
 
-/* Added tokens of `level` and further, then what is between them. */
+/* What is left when added tokens of `level` have been found: first those of the text as it is,
+ * then those of its normal form. */
 static status_t encode_level(struct encoder *e, int level, const char *text, size_t bytes)
 {
     if (level == 2) return encode_plain(e, text, bytes);
+    if (level == 1 && e->tokenizer->is_nfc)
+        TRY(nfc_normalize(&e->nfc, text, bytes, &text, &bytes));
     const struct trie *added = &e->added[level];
-    size_t done = 0, start, length;
-    int32_t id;
-    while (added->n > 0 && trie_find(added, text, bytes, done, &start, &length, &id)) {
-        TRY(encode_level(e, level + 1, text + done, start - done));
+    struct added_search search = {0};
+    struct added_match m;
+    size_t done = 0;
+    while (trie_next(added, text, bytes, &search, &m)) {
+        if (m.start > done) TRY(encode_level(e, level + 1, text + done, m.start - done));
         TRY(token_list_reserve(e->out, 1));
-        e->out->ids[e->out->n++] = id;
-        done = start + length;
+        e->out->ids[e->out->n++] = m.id;
+        done = m.end;
     }
-    return encode_level(e, level + 1, text + done, bytes - done);
+    return done < bytes ? encode_level(e, level + 1, text + done, bytes - done)
+                        : STATUS_OK;
 }
 
 status_t encoder_encode(struct encoder *e, const char *text, size_t bytes,

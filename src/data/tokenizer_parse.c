@@ -6,14 +6,6 @@
 #include <string.h>
 #include <jansson.h>
 
-struct parse {
-    struct tokenizer *t;
-    const char *file; /* for messages */
-    /* of every id: it has a token; text can become it without its being an added token */
-    bool *taken, *made;
-    json_t *root, *model, *vocab, *added;
-};
-
 status_t parse_refuse(const char *file, const char *fmt, ...)
 {
     char text[512];
@@ -38,8 +30,8 @@ static bool is_null(const json_t *x)
 
 /* ---- the frame --------------------------------------------------------------------------- */
 
-static status_t check_keys(const struct parse *p, const char *section, json_t *object,
-                           const char *const *known)
+status_t parse_known_keys(const char *file, const char *section, json_t *object,
+                          const char *const *known)
 {
     const char *key;
     json_t *value;
@@ -48,8 +40,62 @@ static status_t check_keys(const struct parse *p, const char *section, json_t *o
         int i = 0;
         while (known[i] && strcmp(known[i], key) != 0) i++;
         if (!known[i])
-            return parse_refuse(p->file, "%s\"%.60s\" is not implemented", section, key);
+            return parse_refuse(file, "%s\"%.60s\" is not implemented", section, key);
     }
+    return STATUS_OK;
+}
+
+status_t parse_flag(const char *file, const char *section, const json_t *object,
+                    const char *key, bool *value)
+{
+    const json_t *x = json_object_get(object, key);
+    *value = json_is_true(x);
+    if (is_null(x) || json_is_boolean(x)) return STATUS_OK;
+    return parse_refuse(file, "%s%s is not a boolean", section, key);
+}
+
+/* NFC, or a Sequence of nothing else; null is none. */
+static status_t read_normalizer(struct parse *p, const json_t *x)
+{
+    if (is_null(x)) return STATUS_OK;
+    const char *type = json_string_value(json_object_get(x, "type"));
+    if (type && strcmp(type, "NFC") == 0) {
+        p->t->is_nfc = true;
+        return STATUS_OK;
+    }
+    if (type && strcmp(type, "Sequence") == 0) {
+        const json_t *list = json_object_get(x, "normalizers");
+        if (!json_is_array(list))
+            return parse_refuse(p->file,
+                                "normalizer Sequence.normalizers is not an array");
+        for (size_t i = 0; i < json_array_size(list); i++)
+            TRY(read_normalizer(p, json_array_get(list, i)));
+        return STATUS_OK;
+    }
+    return parse_refuse(p->file,
+                        "normalizer \"%.60s\" is not implemented, valid: NFC, a Sequence "
+                        "of NFC, or null",
+                        type ? type : "?");
+}
+
+/* Those that only add special tokens or trim offsets do not change the ids of plain text. */
+static status_t check_post_processor(const struct parse *p, const json_t *x)
+{
+    static const char *const known[] = {"ByteLevel", "TemplateProcessing",
+                                        "RobertaProcessing", "BertProcessing"};
+    if (is_null(x)) return STATUS_OK;
+    const char *type = json_string_value(json_object_get(x, "type"));
+    for (size_t i = 0; type && i < sizeof known / sizeof *known; i++)
+        if (strcmp(type, known[i]) == 0) return STATUS_OK;
+    const json_t *list = json_object_get(x, "processors");
+    if (!type || strcmp(type, "Sequence") != 0 || !json_is_array(list))
+        return parse_refuse(p->file,
+                            "post_processor \"%.60s\" is not implemented, valid: "
+                            "ByteLevel, TemplateProcessing, RobertaProcessing, "
+                            "BertProcessing, a Sequence of them, or null",
+                            type ? type : "?");
+    for (size_t i = 0; i < json_array_size(list); i++)
+        TRY(check_post_processor(p, json_array_get(list, i)));
     return STATUS_OK;
 }
 
@@ -59,17 +105,12 @@ static status_t check_frame(struct parse *p)
         "version",       "truncation",     "padding", "added_tokens", "normalizer",
         "pre_tokenizer", "post_processor", "decoder", "model",        NULL};
     if (!json_is_object(p->root)) return parse_refuse(p->file, "is not a JSON object");
-    TRY(check_keys(p, "", p->root, known));
+    TRY(parse_known_keys(p->file, "", p->root, known));
     const json_t *version = json_object_get(p->root, "version");
     if (!json_is_string(version) || strcmp(json_string_value(version), "1.0") != 0)
         return parse_refuse(p->file, "version is not the string \"1.0\"");
-    const json_t *normalizer = json_object_get(p->root, "normalizer");
-    if (!is_null(normalizer)) {
-        const char *type = json_string_value(json_object_get(normalizer, "type"));
-        return parse_refuse(p->file,
-                            "normalizer \"%.60s\" is not implemented, valid: null",
-                            type ? type : "?");
-    }
+    TRY(read_normalizer(p, json_object_get(p->root, "normalizer")));
+    TRY(check_post_processor(p, json_object_get(p->root, "post_processor")));
     const char *decoder =
         json_string_value(json_object_get(json_object_get(p->root, "decoder"), "type"));
     if (!decoder || strcmp(decoder, "ByteLevel") != 0)
@@ -101,7 +142,7 @@ static status_t check_model(struct parse *p)
         return parse_refuse(p->file,
                             "model.type \"%.60s\" is not implemented, valid: \"BPE\"",
                             type ? type : "?");
-    TRY(check_keys(p, "model.", m, known));
+    TRY(parse_known_keys(p->file, "model.", m, known));
     const json_t *dropout = json_object_get(m, "dropout");
     if (!is_null(dropout) &&
         !(json_is_number(dropout) && json_number_value(dropout) == 0.0))
@@ -126,7 +167,7 @@ static status_t check_model(struct parse *p)
 
 /* ---- vocabulary -------------------------------------------------------------------------- */
 
-static int64_t id_of(const json_t *x)
+int64_t parse_id(const json_t *x)
 {
     return json_is_integer(x) ? (int64_t)json_integer_value(x) : -1;
 }
@@ -141,7 +182,7 @@ static status_t measure(struct parse *p)
     json_t *value;
     json_object_foreach(p->vocab, name, value)
     {
-        const int64_t id = id_of(value);
+        const int64_t id = parse_id(value);
         if (id < 0)
             return parse_refuse(p->file,
                                 "model.vocab: the id of \"%.60s\" is not an integer "
@@ -152,7 +193,7 @@ static status_t measure(struct parse *p)
     }
     for (size_t i = 0; i < json_array_size(p->added); i++, n_ids++) {
         const json_t *x = json_array_get(p->added, i);
-        const int64_t id = id_of(json_object_get(x, "id"));
+        const int64_t id = parse_id(json_object_get(x, "id"));
         if (id < 0)
             return parse_refuse(p->file,
                                 "added_tokens[%zu]: the id is not an integer of 0 "
@@ -175,9 +216,7 @@ static status_t measure(struct parse *p)
     return p->t->tokens && p->taken && p->made && p->t->pool ? STATUS_OK : no_memory(p);
 }
 
-/* Give `id` to a token that is `name` in the file and stands for the `n` bytes at the end of
- * the pool. */
-static status_t add_token(struct parse *p, int64_t id, const char *name, size_t n)
+status_t parse_token(struct parse *p, int64_t id, const char *name, size_t n)
 {
     struct tokenizer *t = p->t;
     if (p->taken[id])
@@ -204,11 +243,11 @@ static status_t read_vocab(struct parse *p)
         const int64_t n = alphabet_read(bytes, name, length);
         if (n < 0)
             memcpy(bytes, name, length); /* no merge can make it: it is as it stands */
-        TRY(add_token(p, id_of(value), name, n < 0 ? length : (size_t)n));
+        TRY(parse_token(p, parse_id(value), name, n < 0 ? length : (size_t)n));
         if (!t->ignore_merges || n < 0) continue;
         int64_t *id = byte_map_add(&t->whole, bytes, (size_t)n, NULL);
         if (!id) return no_memory(p);
-        *id = id_of(value);
+        *id = parse_id(value);
         p->made[*id] = true;
     }
     bool complete = true;
@@ -293,81 +332,6 @@ static status_t read_merges(struct parse *p)
     return STATUS_OK;
 }
 
-/* ---- added tokens ------------------------------------------------------------------------ */
-
-/* A boolean of added_tokens[i]; false if it is missing.  -1 and a refusal if it is not one. */
-static int flag_of(const struct parse *p, size_t i, const char *name)
-{
-    const json_t *x = json_object_get(json_array_get(p->added, i), name);
-    if (!x) return false;
-    if (json_is_boolean(x)) return json_is_true(x);
-    (void)parse_refuse(p->file, "added_tokens[%zu].%s is not a boolean", i, name);
-    return -1;
-}
-
-/* An added token that is also in model.vocab stands for what it is written with; so it must not
- * be made of other bytes there. */
-static status_t check_known(struct parse *p, const char *content, int64_t known,
-                            int64_t id)
-{
-    struct tokenizer *t = p->t;
-    struct token *token = &t->tokens[known];
-    const size_t n = strlen(content);
-    if (known != id)
-        return parse_refuse(p->file,
-                            "added token \"%.60s\" has id %lld, but %lld in the "
-                            "vocabulary",
-                            content, (long long)id, (long long)known);
-    if (token->bytes == n && memcmp(t->pool + token->offset, content, n) == 0)
-        return STATUS_OK;
-    if (p->made[known])
-        return parse_refuse(p->file,
-                            "added token \"%.60s\" stands for other bytes in "
-                            "model.vocab",
-                            content);
-    *token = (struct token){.offset = t->pool_bytes, .bytes = n};
-    memcpy(t->pool + t->pool_bytes, content, n);
-    t->pool_bytes += n;
-    return STATUS_OK;
-}
-
-static status_t read_added_token(struct parse *p, size_t i)
-{
-    struct tokenizer *t = p->t;
-    const json_t *x = json_array_get(p->added, i);
-    const char *content = json_string_value(json_object_get(x, "content"));
-    if (!content || !*content)
-        return parse_refuse(p->file, "added_tokens[%zu].content is missing or empty", i);
-    static const char *const refused[] = {"lstrip", "rstrip", "single_word"};
-    for (size_t k = 0; k < sizeof refused / sizeof *refused; k++) {
-        const int flag = flag_of(p, i, refused[k]);
-        if (flag < 0) return STATUS_DATA;
-        if (flag)
-            return parse_refuse(p->file,
-                                "added_tokens[%zu].%s is not implemented, valid: "
-                                "false",
-                                i, refused[k]);
-    }
-    const int special = flag_of(p, i, "special");
-    const int normalized = special < 0 ? -1 : flag_of(p, i, "normalized");
-    if (normalized < 0) return STATUS_DATA;
-
-    const size_t n = strlen(content);
-    const int64_t id = id_of(json_object_get(x, "id"));
-    const int64_t *known = byte_map_find(&t->names, content, n);
-    if (known) {
-        TRY(check_known(p, content, *known, id));
-    } else {
-        memcpy(t->pool + t->pool_bytes, content, n);
-        TRY(add_token(p, id, content, n));
-    }
-    for (size_t at = 1; at < n; at++)
-        if (pretokenize_can_cut(content, at)) t->can_cut = false;
-    t->n_added++;
-    if (!special) TRY(trie_add(&t->plain[normalized], content, n, (int32_t)id));
-    return trie_add(&t->added[normalized], content, n, (int32_t)id);
-}
-
 /* One stage must divide the text at a cut and none may be unknown. */
 static bool stages_can_cut(const struct tokenizer *t)
 {
@@ -391,7 +355,7 @@ static status_t read_all(struct parse *p)
     TRY(measure(p));
     TRY(read_vocab(p));
     TRY(read_merges(p));
-    for (size_t i = 0; i < json_array_size(p->added); i++) TRY(read_added_token(p, i));
+    TRY(parse_added(p));
     static const char *const ends[] = {"<|endoftext|>", "<|end_of_text|>", "</s>",
                                        "<|im_end|>"};
     t->eos = -1;

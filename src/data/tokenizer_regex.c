@@ -2,7 +2,7 @@
  * the same way; what it would read differently is either rewritten (\s) or refused, so that a
  * pattern never quietly means something else.  Left over: characters that entered Unicode
  * between the versions that the two libraries know, and foldings of one character to several
- * under (?i:...). */
+ * under (?i:...).  The published patterns do not come here (tokenizer_words.c). */
 #include "data/tokenizer_impl.h"
 
 #include <ctype.h>
@@ -162,25 +162,33 @@ static status_t translate(struct translation *t)
 const char pattern_gpt2[] =
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
-/* What the known patterns do at a cut: see pretokenize_can_cut. */
-static enum stage_cut cut_of(const char *pattern)
+/* The patterns that tokenizer_words.c knows. */
+static bool is_published(struct stage *s, const char *pattern)
 {
 #define GPT4(digits)                                                                     \
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits                 \
     "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-    static const char *const words[] = {pattern_gpt2, GPT4("\\p{N}{1,3}"),
-                                        GPT4("\\p{N}")};
+    static const struct published {
+        const char *pattern;
+        struct stage stage;
+    } published[] = {{pattern_gpt2, {.kind = STAGE_GPT2}},
+                     {GPT4("\\p{N}{1,3}"), {.kind = STAGE_GPT4, .max_digits = 3}},
+                     {GPT4("\\p{N}"), {.kind = STAGE_GPT4, .max_digits = 1}}};
 #undef GPT4
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-        if (strcmp(pattern, words[i]) == 0) return STAGE_CUT_DIVIDES;
-    const bool digits = strcmp(pattern, "\\p{N}") == 0 || strcmp(pattern, "\\p{N}+") == 0;
-    return digits ? STAGE_CUT_KEEPS : STAGE_CUT_UNKNOWN;
+    for (size_t i = 0; i < sizeof published / sizeof *published; i++) {
+        if (strcmp(pattern, published[i].pattern) != 0) continue;
+        *s = published[i].stage;
+        s->cut = STAGE_CUT_DIVIDES;
+        return true;
+    }
+    return false;
 }
 
 status_t stage_compile(struct stage *s, const char *file, const char *pattern,
                        bool is_literal)
 {
-    *s = (struct stage){0};
+    *s = (struct stage){.kind = STAGE_PATTERN};
+    if (!is_literal && is_published(s, pattern)) return STATUS_OK;
     const size_t n = strlen(pattern);
     if (n == 0 || n > MAX_PATTERN_BYTES)
         return status_set(STATUS_DATA,
@@ -208,6 +216,8 @@ status_t stage_compile(struct stage *s, const char *file, const char *pattern,
     }
     /* without JIT (no such processor, or no executable memory) matching is slower, not wrong */
     s->has_jit = pcre2_jit_compile(s->code, PCRE2_JIT_COMPLETE) == 0;
-    s->cut = is_literal ? STAGE_CUT_UNKNOWN : cut_of(pattern);
+    const bool numbers =
+        strcmp(pattern, "\\p{N}") == 0 || strcmp(pattern, "\\p{N}+") == 0;
+    s->cut = numbers && !is_literal ? STAGE_CUT_KEEPS : STAGE_CUT_UNKNOWN;
     return STATUS_OK;
 }

@@ -101,7 +101,18 @@ TEST(what_is_not_a_file_is_refused)
 
 TEST(parts_that_are_not_implemented_are_refused_by_name)
 {
-    refuse(with("normalizer", "{\"type\": \"NFC\"}"), "NFC");
+    refuse(with("normalizer", "{\"type\": \"NFKC\"}"), "NFKC");
+    refuse(with("normalizer", "{\"type\": \"Sequence\", \"normalizers\": [{\"type\": "
+                              "\"Lowercase\"}]}"),
+           "Lowercase");
+    refuse(with("normalizer", "{\"type\": \"Sequence\"}"), "normalizers");
+    refuse(with("normalizer", "\"NFC\""), "normalizer");
+    refuse(with("post_processor", "{\"type\": \"Surprise\"}"), "Surprise");
+    refuse(with("post_processor", "{\"type\": \"Sequence\"}"), "Sequence");
+    refuse(with("post_processor", "{\"type\": \"Sequence\", \"processors\": [{\"type\": "
+                                  "\"ByteLevel\"}, {\"type\": \"Other\"}]}"),
+           "Other");
+    refuse(with("post_processor", "7"), "post_processor");
     refuse(with("version", "\"2.0\""), "version");
     refuse(with("decoder", "{\"type\": \"Metaspace\"}"), "Metaspace");
     refuse(with("decoder", "null"), "decoder");
@@ -117,19 +128,27 @@ TEST(parts_that_are_not_implemented_are_refused_by_name)
     refuse(with("pre_tokenizer", "null"), "pre_tokenizer");
     refuse(with("pre_tokenizer", "{\"type\": \"Whitespace\"}"), "Whitespace");
     refuse(with("pre_tokenizer", "{\"type\": \"Digits\"}"), "ByteLevel");
-    refuse(with("pre_tokenizer", "{\"type\": \"ByteLevel\", \"add_prefix_space\": true}"),
+    refuse(with("pre_tokenizer", "{\"type\": \"ByteLevel\", \"add_prefix_space\": 1}"),
            "add_prefix_space");
+    refuse(with("pre_tokenizer", "{\"type\": \"ByteLevel\", \"use_regex\": \"no\"}"),
+           "use_regex");
+    refuse(with("pre_tokenizer", "{\"type\": \"ByteLevel\", \"trims\": true}"), "trims");
+    refuse(with_stage("{\"type\": \"Digits\", \"individual_digits\": 1}"),
+           "individual_digits");
+    refuse(with_stage("{\"type\": \"Digits\", \"individual\": true}"), "individual");
     refuse(with("pre_tokenizer", "{\"type\": \"Sequence\", \"pretokenizers\": []}"),
            "ByteLevel");
     refuse(with_stage("{\"type\": \"ByteLevel\"}"), "last");
     refuse(
         with_stage("{\"type\": \"Split\", \"pattern\": {\"Regex\": \"a\"}, \"behavior\": "
-                   "\"Removed\"}"),
-        "Removed");
+                   "\"Merged\"}"),
+        "Merged");
+    refuse(with_stage("{\"type\": \"Split\", \"pattern\": {\"Regex\": \"a\"}}"),
+           "behavior");
     refuse(
         with_stage("{\"type\": \"Split\", \"pattern\": {\"Regex\": \"a\"}, \"behavior\": "
-                   "\"MergedWithNext\"}"),
-        "MergedWithNext");
+                   "\"Removed\", \"invert\": 1}"),
+        "invert");
     refuse(with_stage(
                "{\"type\": \"Split\", \"pattern\": \"a\", \"behavior\": \"Isolated\"}"),
            "pattern");
@@ -212,15 +231,24 @@ TEST(added_tokens_that_cannot_be_honoured_are_refused)
     refuse(with("added_tokens", "[7]"), "added_tokens[0]");
     refuse(with("added_tokens", "[{\"id\": 5, \"content\": \"<x>\"}]"), "id 5");
     refuse(with("added_tokens", "[{\"id\": 1000, \"content\": \"a\"}]"), "\"a\"");
+    static const char *const flags[] = {"lstrip", "rstrip", "single_word", "normalized"};
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+        char text[128];
+        snprintf(text, sizeof text, "[{\"id\": 1000, \"content\": \"<x>\", \"%s\": 1}]",
+                 flags[i]);
+        refuse(with("added_tokens", text), flags[i]);
+    }
     refuse(
-        with("added_tokens", "[{\"id\": 1000, \"content\": \"<x>\", \"lstrip\": true}]"),
-        "lstrip");
-    refuse(
-        with("added_tokens", "[{\"id\": 1000, \"content\": \"<x>\", \"rstrip\": true}]"),
-        "rstrip");
-    refuse(with("added_tokens",
-                "[{\"id\": 1000, \"content\": \"<x>\", \"single_word\": true}]"),
-           "single_word");
+        with("added_tokens", "[{\"id\": 1000, \"content\": \"<x>\", \"greedy\": true}]"),
+        "greedy");
+    refuse(with("added_tokens", "[{\"id\": 1000, \"content\": \"<x>\"}, {\"id\": 1000, "
+                                "\"content\": \"<x>\"}]"),
+           "twice");
+    /* Hugging Face counts on from the vocabulary, whatever the file says */
+    refuse(with("added_tokens", "[{\"id\": 1001, \"content\": \"<x>\"}]"), "valid: 1000");
+    refuse(with("added_tokens", "[{\"id\": 1000, \"content\": \"<x>\"}, {\"id\": 1002, "
+                                "\"content\": \"<y>\"}]"),
+           "valid: 1001");
     refuse(with("added_tokens", "[{\"id\": 1000, \"content\": \"<x>\", \"special\": 1}]"),
            "special");
     refuse(with("added_tokens", "[{\"id\": 500000, \"content\": \"<x>\"}]"), "500000");
