@@ -40,6 +40,12 @@ MUST_USE status_t comm_create(struct comm **c, struct comm *world, const struct 
  * other for ever. */
 MUST_USE status_t comm_create_host(struct comm **c, struct comm *world,
                                    const struct mesh *m, mesh_axes axes);
+/* A comm as it would be on rank `rank` of `size`, with large vectors in the memory of `dev`
+ * (over_library: over NCCL if that is not the host's).  It serves to plan memory: requests are
+ * created on an arena that measures, and nothing can be sent.  Needs no MPI.  Local.
+ * STATUS_NOMEM. */
+MUST_USE status_t comm_imagine(struct comm **c, int rank, int size, struct device *dev,
+                               bool over_library);
 void comm_destroy(struct comm **c); /* NULL-safe; nulls */
 
 int comm_rank(const struct comm *c);

@@ -169,10 +169,12 @@ status_t comm_create_host(struct comm **c, struct comm *world, const struct mesh
 void comm_destroy(struct comm **c)
 {
     if (!*c) return;
-    struct comm_mpi *mpi = (*c)->mpi;
+    struct comm_mpi *mpi = (*c)->mpi; /* NULL: imagined */
     comm_close_line(*c);
-    MPI_Comm_free(&mpi->line);
-    if (mpi->words != MPI_COMM_NULL) MPI_Comm_free(&mpi->words);
+    if (mpi) {
+        MPI_Comm_free(&mpi->line);
+        if (mpi->words != MPI_COMM_NULL) MPI_Comm_free(&mpi->words);
+    }
     free(mpi);
     free((*c)->small);
     free(*c);

@@ -6,6 +6,7 @@
 
 #include "checkpoint/checkpoint.h"
 #include "cli/cli.h"
+#include "cli/inspect_config.h"
 #include "cli/inspect_tokens.h"
 #include "cli/options.h"
 #include "config/config.h"
@@ -13,7 +14,8 @@
 #include "data/tokenizer.h"
 
 static const char help[] =
-    "usage: yoke inspect PATH [--config] [--verify] [--sample N] [--seed S]\n"
+    "usage: yoke inspect PATH [--config] [--verify] [--steps LIST] [--sample N] "
+    "[--seed S]\n"
     "                    [--tokenizer FILE]\n"
     "                    [--format NAME] [--dtype NAME] [--vocab_size N] [--eos ID] "
     "[--bos ID]\n\n"
@@ -22,6 +24,8 @@ static const char help[] =
     "token files: one, a folder of them or a quoted pattern.\n\n"
     "  --config           print the configuration that a checkpoint was written with\n"
     "  --verify           check every byte of a checkpoint or token file\n"
+    "  --steps LIST       of a configuration: print the learning rate of these steps, "
+    "e.g. 0,1,99\n"
     "  --sample N         print the first N documents of a token file (rows, if it is in "
     "rows;\n"
     "                     1024 tokens at a time, if it has no index), one token a line: "
@@ -35,7 +39,7 @@ static const char help[] =
     "                     what a token file does not say itself, as in data.train\n";
 
 struct arguments {
-    const char *path;
+    const char *path, *steps;
     bool config;
     struct inspect_tokens tokens;
 };
@@ -124,29 +128,6 @@ static status_t inspect_tokenizer(const char *path)
     return STATUS_OK;
 }
 
-static status_t inspect_config(const char *path)
-{
-    struct config c = {0};
-    status_t st = config_load(&c, path, NULL, 0);
-    if (st == STATUS_OK) {
-        printf("configuration  %s\n", path);
-        printf("model          %s, %jd layers, hidden %jd, heads %jd (%jd kv), ffn %jd\n",
-               c.family, (intmax_t)c.arch.n_layers, (intmax_t)c.arch.hidden,
-               (intmax_t)c.arch.n_heads, (intmax_t)c.arch.n_kv_heads,
-               (intmax_t)c.arch.ffn);
-        if (c.arch.vocab_size > 0)
-            printf("parameters     %jd\n", (intmax_t)arch_parameters(&c.arch));
-        else
-            printf(
-                "parameters     depend on the vocabulary, which the token files tell\n");
-        printf("batch          %jd sequences of %jd tokens\n",
-               (intmax_t)config_global_batch(&c), (intmax_t)c.sequence_length);
-        printf("steps          %jd\n", (intmax_t)c.steps);
-    }
-    config_release(&c);
-    return st;
-}
-
 static status_t inspect(const struct arguments *a)
 {
     if (file_is_dir(a->path)) return inspect_folder(a);
@@ -154,7 +135,7 @@ static status_t inspect(const struct arguments *a)
         return status_set(STATUS_USAGE, "%s: does not exist", a->path);
     if (ends_with(a->path, ".json")) return inspect_tokenizer(a->path);
     if (ends_with(a->path, ".yaml") || ends_with(a->path, ".yml"))
-        return inspect_config(a->path);
+        return inspect_config(a->path, a->steps);
     return inspect_tokens(&a->tokens);
 }
 
@@ -167,6 +148,9 @@ static status_t take_option(struct arguments *a, int c, const char *name)
         return STATUS_OK;
     case 'v':
         a->tokens.verify = true;
+        return STATUS_OK;
+    case 'l':
+        a->steps = optarg;
         return STATUS_OK;
     case 't':
         a->tokens.tokenizer = optarg;
@@ -184,6 +168,7 @@ int cmd_inspect(int argc, char **argv)
 {
     static const struct option options[] = {{"config", no_argument, NULL, 'c'},
                                             {"verify", no_argument, NULL, 'v'},
+                                            {"steps", required_argument, NULL, 'l'},
                                             {"sample", required_argument, NULL, 'n'},
                                             {"seed", required_argument, NULL, 'r'},
                                             {"tokenizer", required_argument, NULL, 't'},

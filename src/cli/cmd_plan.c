@@ -7,14 +7,16 @@
 #include "cli/options.h"
 #include "parallel/pp/timeline.h"
 #include "train/plan.h"
+#include "train/plan_memory.h"
 
 static const char help[] =
     "usage: yoke plan [--ranks N] [--timeline] [--svg FILE] [--set KEY=VALUE]... "
     "CONFIG\n\n"
     "What a layout would do, without running it: the size of each axis, which layers "
-    "each "
-    "part\n"
-    "of the pipeline has, and how much of the time stages have nothing to do.\n\n"
+    "each part\n"
+    "of the pipeline has, how much of the time stages have nothing to do, and the memory "
+    "of a\n"
+    "rank on the device that is found here.\n\n"
     "  --ranks N         as if N ranks were started (default: as few as the axes ask "
     "for)\n"
     "  --timeline        draw one step of the pipeline as text\n"
@@ -79,11 +81,12 @@ int cmd_plan(int argc, char **argv)
     if (st == STATUS_OK) st = plan_make(&p, &config, (int)a.ranks);
     if (st == STATUS_OK) {
         plan_print(&p, &config, stdout);
-        if (a.timeline) {
+        st = plan_memory_print(&config, p.sizes, stdout);
+        if (a.timeline && st == STATUS_OK) {
             printf("\n");
             pp_timeline_text(stdout, &p.schedule, &p.simulation, 1.0 / 3);
         }
-        if (a.svg) st = write_svg(&p, a.svg);
+        if (a.svg && st == STATUS_OK) st = write_svg(&p, a.svg);
     }
     code = cli_exit(st, NULL);
     plan_release(&p);

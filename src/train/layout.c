@@ -141,6 +141,18 @@ status_t layout_connect(struct layout *l, struct comm *world)
     return comm_create_host(&l->pp, world, &l->mesh, MESH_BIT(MESH_PP));
 }
 
+status_t layout_imagine(struct layout *l, const struct config *c, struct device *dev)
+{
+    const struct mesh *m = &l->mesh;
+    const bool nccl = c->comm != COMM_TRANSPORT_MPI;
+    const int cp = m->size[MESH_CP];
+    TRY(comm_imagine(&l->tp, m->coord[MESH_TP], m->size[MESH_TP], dev, nccl));
+    TRY(comm_imagine(&l->cp, m->coord[MESH_CP], cp, dev, nccl));
+    TRY(comm_imagine(&l->data, m->coord[MESH_DP] * cp + m->coord[MESH_CP],
+                     m->size[MESH_DP] * cp, dev, nccl));
+    return comm_imagine(&l->pp, m->coord[MESH_PP], m->size[MESH_PP], dev, false);
+}
+
 void layout_release(struct layout *l)
 {
     comm_destroy(&l->pp);

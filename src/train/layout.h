@@ -27,7 +27,11 @@ MUST_USE status_t layout_init(struct layout *l, const struct config *c, int rank
                               int ranks);
 /* Make the communicators.  Collective on world; agreed. */
 MUST_USE status_t layout_connect(struct layout *l, struct comm *world);
-void layout_release(struct layout *l); /* also of what layout_connect made; together */
+/* The same for a rank that nobody has started, on `dev`; over NCCL if that is a GPU, which then no
+ * other rank has, and parallel.comm is not mpi: for plans.  Local.  STATUS_NOMEM. */
+MUST_USE status_t layout_imagine(struct layout *l, const struct config *c,
+                                 struct device *dev);
+void layout_release(struct layout *l); /* also of what was made for it; together */
 
 /* First layer of each of `parts` parts of the pipeline, and behind the last one: as
  * parallel.stages says, or of about equal cost.  Pure. */

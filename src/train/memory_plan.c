@@ -91,6 +91,27 @@ status_t memory_plan_make(struct memory_plan *p, const struct parts_options *o,
     return STATUS_OK;
 }
 
+status_t memory_plan_imagine(struct memory_plan *p, const struct config *c, int rank,
+                             int ranks, struct device *dev, enum dtype dtype,
+                             int n_threads)
+{
+    struct layout l = {0};
+    struct pp_schedule schedule = {0};
+    struct param_table params = {0};
+    const struct parts_options o = {
+        .config = c, .layout = &l, .params = &params, .device = dev, .dtype = dtype};
+    status_t st = layout_init(&l, c, rank, ranks);
+    if (st == STATUS_OK) st = layout_imagine(&l, c, dev);
+    if (st == STATUS_OK) st = parts_schedule(&schedule, c, &l);
+    if (st == STATUS_OK)
+        st = param_table_init(&params, &c->arch, &l.shard, parts_unit_align(c, &l));
+    if (st == STATUS_OK) st = memory_plan_make(p, &o, &schedule, n_threads);
+    param_table_release(&params);
+    pp_schedule_release(&schedule);
+    layout_release(&l);
+    return st;
+}
+
 size_t memory_plan_device_bytes(const struct memory_plan *p)
 {
     return p->weights + p->gradients + p->optimizer + p->communication + p->activations +

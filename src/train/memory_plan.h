@@ -30,6 +30,12 @@ size_t memory_plan_device_bytes(const struct memory_plan *p);
 size_t memory_plan_pinned_bytes(const struct memory_plan *p); /* staging and mirror */
 size_t memory_plan_total_bytes(const struct memory_plan *p);
 
+/* The plan of the rank of this number, were there `ranks` of them, each on its own `dev`.  The
+ * vocabulary must be known.  STATUS_CONFIG, STATUS_NOMEM.  Local. */
+MUST_USE status_t memory_plan_imagine(struct memory_plan *p, const struct config *c,
+                                      int rank, int ranks, struct device *dev,
+                                      enum dtype dtype, int n_threads);
+
 /* One line of log_info a part, and the sum. */
 void memory_plan_print(const struct memory_plan *p, int n_ranks);
 

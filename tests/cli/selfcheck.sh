@@ -41,6 +41,7 @@ fi
 grep -q '^ranks: 8 = dp 2 x cp 1 x tp 1 x pp 4$' said/out || fail "$(cat said/out)"
 grep -q '^part 3 on stage 3: layers . to 7, norm and head$' said/out || fail "$(cat said/out)"
 grep -q '^stage 0  F0' said/out || fail "no timeline"
+grep -q '^  stage 3  *[0-9.]* ' said/out || fail "no memory of the last stage: $(cat said/out)"
 grep -q '</svg>' world/plan.svg || fail "no image"
 refused alone 3 'does not make the 6 ranks' plan good.yaml --ranks 6 --set parallel.pp=4
 refused alone 2 'plan: give one CONFIG' plan

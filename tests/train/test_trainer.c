@@ -32,6 +32,12 @@ static void check_plan(const char *layout)
     struct config c;
     struct step_stats s;
     open_trainer(&t, &c, layout);
+    struct memory_plan imagined; /* by yoke plan, which knows of no shared GPU */
+    struct config like = c;
+    if (strcmp(comm_transport_name(t.world), "nccl") != 0) like.comm = COMM_TRANSPORT_MPI;
+    ASSERT_OK(memory_plan_imagine(&imagined, &like, comm_rank(t.world),
+                                  comm_size(t.world), t.device, t.dtype, t.n_threads));
+    assert_memory_equal(&imagined, &t.plan, sizeof imagined);
     assert_int_equal(device_allocated_bytes(t.device), memory_plan_device_bytes(&t.plan));
     assert_int_equal(device_host_bytes(t.device), memory_plan_pinned_bytes(&t.plan));
     for (int step = 0; step < 3; step++) train_step(&t, &s);

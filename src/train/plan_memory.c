@@ -1,0 +1,57 @@
+#include "train/plan_memory.h"
+
+#include <omp.h>
+
+#include "train/memory_plan.h"
+#include "train/place.h"
+
+static void print_row(FILE *out, int stage, const struct memory_plan *p)
+{
+    const double MB = 1e6;
+    const double device = (double)memory_plan_device_bytes(p);
+    fprintf(out, "  stage %-3d %9.1f %9.1f %9.1f %9.1f %9.1f %9.1f %9.1f %9.1f\n", stage,
+            (double)p->weights / MB, (double)p->gradients / MB, (double)p->optimizer / MB,
+            (double)p->communication / MB, (double)(p->activations + p->inputs) / MB,
+            (double)p->scratch / MB, device / MB,
+            ((double)memory_plan_total_bytes(p) - device) / MB);
+}
+
+static status_t print_stages(const struct config *c, const int sizes[MESH_AXES],
+                             struct device *dev, enum dtype t, FILE *out)
+{
+    const int threads = c->threads > 0 ? (int)c->threads : omp_get_num_procs();
+    const int a_stage = sizes[MESH_DP] * sizes[MESH_CP] * sizes[MESH_TP];
+    fprintf(out,
+            "memory of a rank, MB (%s, %s):\n"
+            "            weights gradients optimizer   staging  activat.   scratch    "
+            "device      host\n",
+            device_name(dev), dtype_name(t));
+    for (int stage = 0; stage < sizes[MESH_PP]; stage++) {
+        struct memory_plan p; /* stages are the outermost axis of the mesh */
+        TRY(memory_plan_imagine(&p, c, a_stage * stage, a_stage * sizes[MESH_PP], dev, t,
+                                threads));
+        print_row(out, stage, &p);
+    }
+    return STATUS_OK;
+}
+
+status_t plan_memory_print(const struct config *c, const int sizes[MESH_AXES], FILE *out)
+{
+    struct device *dev = NULL;
+    enum dtype t;
+    if (c->arch.vocab_size == 0) {
+        fprintf(out, "memory: depends on the vocabulary, which the token files tell\n");
+        return STATUS_OK;
+    }
+    status_t st = place_open_alone(&dev, (enum config_device)c->device);
+    if (st == STATUS_OK)
+        st = place_precision(&t, dev, (enum config_precision)c->precision);
+    if (st == STATUS_OK)
+        st = print_stages(c, sizes, dev, t, out);
+    else if (st != STATUS_NOMEM) {
+        fprintf(out, "memory: cannot be planned here: %s\n", status_message());
+        st = STATUS_OK;
+    }
+    device_close(&dev);
+    return st;
+}
