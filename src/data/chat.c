@@ -27,6 +27,22 @@ struct chat {
     size_t loss_from; /* from there on it is to be predicted; SIZE_MAX: nothing */
 };
 
+static status_t add_text(struct chat *c, const char *text, size_t bytes)
+{
+    if (c->n + bytes > c->capacity) {
+        const size_t larger = c->n + bytes + c->capacity;
+        char *room = realloc(c->text, larger);
+        if (!room)
+            return status_set(STATUS_NOMEM, "no memory for a text of %zu bytes", larger);
+        c->text = room;
+        c->capacity = larger;
+    }
+    if (bytes > 0) memcpy(c->text + c->n, text, bytes);
+    c->n += bytes;
+    c->text_bytes += (int64_t)bytes;
+    return STATUS_OK;
+}
+
 /* ---- tokens of the template ------------------------------------------------------------- */
 
 /* A token that text can make would let a content end its turn. */
@@ -43,6 +59,33 @@ static status_t check_not_text(struct chat *c, const char *token, int32_t id)
     return st;
 }
 
+/* Texts are encoded one by one, so the token must take nothing of those around it, and be found next
+ * to any. */
+static status_t check_alone(struct chat *c, const char *token, int32_t id)
+{
+    static const char *const around[] = {"\n", "a"};
+    struct token_list whole = {0}, side = {0};
+    status_t st = STATUS_OK;
+    for (int i = 0; i < 2 && st == STATUS_OK; i++) {
+        whole.n = side.n = 0;
+        c->n = 0;
+        st = add_text(c, around[i], 1);
+        if (st == STATUS_OK) st = add_text(c, token, strlen(token));
+        if (st == STATUS_OK) st = add_text(c, around[i], 1);
+        if (st == STATUS_OK) st = encoder_encode(c->encoder, c->text, c->n, &whole);
+        if (st == STATUS_OK) st = encoder_encode(c->encoder, around[i], 1, &side);
+        if (st == STATUS_OK && (whole.n != 2 * side.n + 1 || whole.ids[side.n] != id))
+            st = status_set(
+                STATUS_DATA,
+                "template %s needs %s as it stands, and the tokenizer looks at "
+                "what is around it (lstrip, rstrip or single_word)",
+                c->template->name, token);
+    }
+    token_list_release(&whole);
+    token_list_release(&side);
+    return st;
+}
+
 static status_t find_token(struct chat *c, const char *token, int32_t *id)
 {
     *id = -1;
@@ -53,7 +96,8 @@ static status_t find_token(struct chat *c, const char *token, int32_t *id)
                           "template %s needs the token %s, which the tokenizer does not "
                           "have",
                           c->template->name, token);
-    return check_not_text(c, token, *id);
+    TRY(check_not_text(c, token, *id));
+    return check_alone(c, token, *id);
 }
 
 static status_t find_tokens(struct chat *c)
@@ -99,22 +143,6 @@ int32_t chat_end(const struct chat *c)
 }
 
 /* ---- text ------------------------------------------------------------------------------- */
-
-static status_t add_text(struct chat *c, const char *text, size_t bytes)
-{
-    if (c->n + bytes > c->capacity) {
-        const size_t larger = c->n + bytes + c->capacity;
-        char *room = realloc(c->text, larger);
-        if (!room)
-            return status_set(STATUS_NOMEM, "no memory for a text of %zu bytes", larger);
-        c->text = room;
-        c->capacity = larger;
-    }
-    if (bytes > 0) memcpy(c->text + c->n, text, bytes);
-    c->n += bytes;
-    c->text_bytes += (int64_t)bytes;
-    return STATUS_OK;
-}
 
 static size_t bytes_of(const struct chat *c, const struct token_list *ids, int64_t first)
 {

@@ -143,7 +143,7 @@ TEST(a_tokenizer_without_the_tokens_of_the_template_is_refused)
     tokenizer_close(&t);
 }
 
-TEST(a_token_that_text_can_make_is_refused)
+static void check_flag(const char *flag, bool value, const char *words)
 {
     struct tokenizer *t = NULL;
     struct chat *c = NULL;
@@ -153,14 +153,24 @@ TEST(a_token_that_text_can_make_is_refused)
     {
         const char *content = json_string_value(json_object_get(token, "content"));
         if (strcmp(content, "<|im_end|>") == 0)
-            json_object_set_new(token, "special", json_false());
+            json_object_set_new(token, flag, json_boolean(value));
     }
     ASSERT_OK(parse_json(&t, root));
     ASSERT_REFUSED(chat_create(&c, t, chat_template_find("chatml"), CHAT_LOSS_ALL),
-                   STATUS_DATA, "<|im_end|>, which is not a special token");
+                   STATUS_DATA, words);
     assert_null(c);
+    ASSERT_OK(chat_create(&c, t, chat_template_find("llama3"), CHAT_LOSS_ALL));
+    chat_destroy(&c);
     json_decref(root);
     tokenizer_close(&t);
+}
+
+TEST(a_token_that_is_not_itself_alone_is_refused)
+{
+    check_flag("special", false, "<|im_end|>, which is not a special token");
+    check_flag("rstrip", true, "<|im_end|> as it stands");
+    check_flag("lstrip", true, "<|im_end|> as it stands");
+    check_flag("single_word", true, "<|im_end|> as it stands");
 }
 
 /* ---- templates beside a tokenizer -------------------------------------------------------- */
@@ -274,4 +284,55 @@ TEST(names_are_those_of_the_list)
     assert_int_equal(n, 5);
     assert_null(chat_template_find("alpaca"));
     assert_null(chat_template_find(""));
+}
+
+/* What stands in front of an answer may be another number of bytes in the tokens than in the text:
+ * where white space is dropped, and where a normaliser composes characters. */
+static void check_answer(json_t *root, const char *line, const char *said)
+{
+    static const char *const names[] = {"chatml", "olmo2", "llama3"};
+    static const char *const ends[] = {"<|im_end|>", "<|endoftext|>", "<|eot_id|>"};
+    struct tokenizer *t = NULL;
+    ASSERT_OK(parse_json(&t, root));
+    json_decref(root);
+    for (int k = 0; k < 3; k++) {
+        struct chat *c = chat_of(t, names[k], CHAT_LOSS_ASSISTANT);
+        struct token_list ids = {0}, loss = {0}, predicted = {0};
+        int64_t text_bytes;
+        char *text = NULL, want[64];
+        size_t bytes = 0;
+        ASSERT_OK(chat_encode(c, line, strlen(line), &ids, &loss, &text_bytes));
+        for (int64_t i = 0; i < ids.n; i++)
+            if (loss.ids[i]) ASSERT_OK(token_list_append(&predicted, &ids.ids[i], 1));
+        ASSERT_OK(tokenizer_decode(t, predicted.ids, predicted.n, &text, &bytes));
+        snprintf(want, sizeof want, "%s%s", said, ends[k]);
+        assert_string_equal(text, want);
+        free(text);
+        token_list_release(&ids);
+        token_list_release(&loss);
+        token_list_release(&predicted);
+        chat_destroy(&c);
+    }
+    tokenizer_close(&t);
+}
+
+TEST(the_mask_begins_with_the_answer_where_the_tokens_are_not_the_text)
+{
+    json_t *root = load_fixture("chat/tokenizer.json");
+    json_object_set_new(
+        root, "pre_tokenizer",
+        json_pack("{s:s, s:[{s:s, s:{s:s}, s:s, s:b}, {s:s, s:b, s:b, s:b}]}", "type",
+                  "Sequence", "pretokenizers", "type", "Split", "pattern", "Regex",
+                  "\\s+", "behavior", "Removed", "invert", 0, "type", "ByteLevel",
+                  "add_prefix_space", 0, "trim_offsets", 1, "use_regex", 0));
+    check_answer(root,
+                 "{\"messages\": [{\"role\": \"user\", \"content\": \"a  b\\n\\tc\"}, "
+                 "{\"role\": \"assistant\", \"content\": \" \\n d e \"}]}",
+                 "de");
+    root = load_fixture("chat/tokenizer.json");
+    json_object_set_new(root, "normalizer", json_pack("{s:s}", "type", "NFC"));
+    check_answer(root,
+                 "{\"messages\": [{\"role\": \"user\", \"content\": \"e\\u0301 "
+                 "o\\u0308\"}, {\"role\": \"assistant\", \"content\": \"a\\u030a e\"}]}",
+                 "\u00e5 e");
 }

@@ -105,3 +105,28 @@ TEST(malformed_conversations_are_refused_and_leave_nothing)
     chat_destroy(&c);
     tokenizer_close(&t);
 }
+
+TEST(a_byte_without_a_token_leaves_nothing_either)
+{
+    static const char line[] = "{\"messages\": [" U ", {\"role\": \"assistant\", "
+                               "\"content\": \"\\u0001\"}]}";
+    struct tokenizer *t = NULL;
+    struct chat *c = NULL;
+    struct token_list ids = {0}, loss = {0};
+    int64_t bytes = 0;
+    json_t *root = load_fixture("chat/tokenizer.json");
+    json_t *vocab = json_object_get(json_object_get(root, "model"), "vocab");
+    json_object_set(vocab, "none", json_object_get(vocab, "\u0101"));
+    json_object_del(vocab, "\u0101");
+    ASSERT_OK(parse_json(&t, root));
+    json_decref(root);
+    ASSERT_OK(chat_create(&c, t, chat_template_find("llama3"), CHAT_LOSS_ASSISTANT));
+    ASSERT_REFUSED(chat_encode(c, line, strlen(line), &ids, &loss, &bytes), STATUS_DATA,
+                   "byte");
+    assert_int_equal(ids.n, 0);
+    assert_int_equal(loss.n, 0);
+    token_list_release(&ids);
+    token_list_release(&loss);
+    chat_destroy(&c);
+    tokenizer_close(&t);
+}

@@ -9,11 +9,15 @@
 #include "data/chat.h"
 #include "fuzz.h"
 
+enum { TEMPLATES = 5 };
+
 static struct tokenizer *tokenizer;
+static struct chat *chats[TEMPLATES][2]; /* of each loss */
 static char folder[64], path[128], config[128];
 
 static void clean_up(void)
 {
+    for (int i = 0; i < 2 * TEMPLATES; i++) chat_destroy(&chats[i / 2][i % 2]);
     tokenizer_close(&tokenizer);
     unlink(config);
     rmdir(folder);
@@ -63,16 +67,20 @@ static void set_up(void)
         fprintf(stderr, "%s\n", status_message());
         abort();
     }
+    static const char *const names[TEMPLATES] = {"chatml", "qwen2.5", "smollm2", "llama3",
+                                                 "olmo2"};
+    for (int i = 0; i < 2 * TEMPLATES; i++)
+        if (chat_create(&chats[i / 2][i % 2], tokenizer, chat_template_find(names[i / 2]),
+                        i % 2 ? CHAT_LOSS_ALL : CHAT_LOSS_ASSISTANT) != STATUS_OK)
+            abort();
     atexit(clean_up);
 }
 
-static void encode(const char *line, size_t bytes, const char *name, enum chat_loss on)
+static void encode(struct chat *c, const char *line, size_t bytes)
 {
-    struct chat *c = NULL;
     struct token_list ids = {0}, loss = {0};
     int64_t text_bytes = 0, sum = 0;
     size_t n = 0;
-    if (chat_create(&c, tokenizer, chat_template_find(name), on) != STATUS_OK) abort();
     const status_t st = chat_encode(c, line, bytes, &ids, &loss, &text_bytes);
     CHECK(ids.n == loss.n);
     if (st != STATUS_OK) {
@@ -89,7 +97,6 @@ static void encode(const char *line, size_t bytes, const char *name, enum chat_l
     }
     token_list_release(&ids);
     token_list_release(&loss);
-    chat_destroy(&c);
 }
 
 static void detect(const uint8_t *data, size_t n)
@@ -105,16 +112,13 @@ static void detect(const uint8_t *data, size_t n)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const char *const names[] = {"chatml", "qwen2.5", "smollm2", "llama3",
-                                        "olmo2"};
     fuzz_begin();
     set_up();
     if (size == 0) return 0;
     const unsigned which = data[0] % 6u;
-    if (which == 5)
+    if (which == TEMPLATES)
         detect(data + 1, size - 1);
     else
-        encode((const char *)data + 1, size - 1, names[which],
-               data[0] / 6 % 2 ? CHAT_LOSS_ALL : CHAT_LOSS_ASSISTANT);
+        encode(chats[which][data[0] / 6 % 2], (const char *)data + 1, size - 1);
     return 0;
 }

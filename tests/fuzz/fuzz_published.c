@@ -21,10 +21,10 @@ static char folder[32];
 static const struct {
     const char *tokens, *beside;
     bool packed;
-} forms[] = {{"t.bin", NULL, false},          {"t.npy", NULL, false},
-             {"t.npy", "t.csv.gz", true},     {"t.npy", "t.csv.gz", false},
-             {"t.bin", "t.idx", false},       {"t.ds", "t.ds.index", false},
-             {"t.ds", "t.ds.metadata", false}};
+} forms[] = {{"t.bin", NULL, false},           {"t.npy", NULL, false},
+             {"t.npy", "t.csv.gz", true},      {"t.npy", "t.csv.gz", false},
+             {"t.bin", "t.idx", false},        {"t.ds", "t.ds.index", false},
+             {"t.ds", "t.ds.metadata", false}, {"t.ds", "t.ds.loss", false}};
 enum { FORMS = sizeof forms / sizeof *forms };
 
 static const char *path_of(const char *name)
