@@ -16,7 +16,8 @@ static void set_keys(json_t *root, json_t *x)
                     json_object_get(x, "ignore_merges"));
 }
 
-TEST(ids_are_those_of_hugging_face_for_every_structure)
+/* Do what is asked with every case and the tokenizer it describes. */
+static void for_each_case(void (*body)(struct tokenizer *t, json_t *texts, json_t *x))
 {
     json_t *stored = load_fixture("tokenizer_published.json");
     json_t *texts = json_object_get(stored, "texts"), *x;
@@ -27,16 +28,61 @@ TEST(ids_are_those_of_hugging_face_for_every_structure)
     size_t i, n_cases = 0;
     json_array_foreach(json_object_get(stored, "cases"), i, x)
     {
+        struct tokenizer *t;
         json_t *base = json_is_true(json_object_get(x, "pairs")) ? pairs : root;
         set_keys(base, x);
-        check_ids(base, texts, json_object_get(x, "ids"),
-                  json_string_value(json_object_get(x, "name")));
+        ASSERT_OK(parse_json(&t, base));
+        body(t, texts, x);
         n_cases++;
     }
-    assert_int_equal(n_cases, 21);
+    assert_int_equal(n_cases, 23);
     json_decref(pairs);
     json_decref(root);
     json_decref(stored);
+}
+
+static void check_case(struct tokenizer *t, json_t *texts, json_t *x)
+{
+    check_ids(t, texts, json_object_get(x, "ids"),
+              json_string_value(json_object_get(x, "name")));
+}
+
+TEST(ids_are_those_of_hugging_face_for_every_structure)
+{
+    for_each_case(check_case);
+}
+
+static int64_t n_cuts;
+
+static void check_cuts(struct tokenizer *t, json_t *texts, json_t *x)
+{
+    struct encoder *e;
+    json_t *value;
+    size_t i;
+    ASSERT_OK(encoder_create(&e, t));
+    json_array_foreach(texts, i, value)
+    {
+        const char *text = json_string_value(value);
+        const size_t bytes = json_string_length(value);
+        struct token_list whole = encode(e, text, bytes);
+        for (size_t at = 1; at < bytes; at++) {
+            if (tokenizer_cut(t, text, bytes, at) != at) continue;
+            if (!is_safe(e, text, bytes, at, &whole))
+                fail_msg("%s: cut at %zu of %s",
+                         json_string_value(json_object_get(x, "name")), at, text);
+            n_cuts++;
+        }
+        token_list_release(&whole);
+    }
+    encoder_destroy(&e);
+    tokenizer_close(&t);
+}
+
+TEST(every_structure_may_be_cut_where_it_says)
+{
+    n_cuts = 0;
+    for_each_case(check_cuts);
+    assert_true(n_cuts > 200);
 }
 
 TEST(real_tokenizers_give_the_ids_of_hugging_face)
@@ -62,7 +108,7 @@ TEST(real_tokenizers_give_the_ids_of_hugging_face)
         assert_string_equal(tokenizer_sha256(t),
                             json_string_value(json_object_get(x, "sha256")));
         json_t *ids = json_pack("[O]", json_object_get(x, "ids"));
-        check_ids_of(t, texts, ids, name);
+        check_ids(t, texts, ids, name);
         json_decref(ids);
         free(json);
         n_tried++;
