@@ -45,6 +45,7 @@ struct checkpoint_range {
 struct checkpoint_meta {
     int64_t step;          /* steps done */
     int64_t next_sample;   /* global index of the first sample not yet used */
+    int64_t data_step;     /* at which the order that next_sample counts in began */
     int64_t tokens;        /* target tokens trained on */
     int64_t skipped_steps; /* steps whose update was skipped */
     /* since the last line of metrics.jsonl, so that the next one is as if nothing had stopped */

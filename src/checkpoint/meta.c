@@ -18,6 +18,7 @@ status_t ckpt_meta_write(hid_t file, const struct checkpoint_meta *m)
     TRY(h5_write_u64(file, "version", CKPT_VERSION));
     TRY(h5_write_u64(file, "step", (uint64_t)m->step));
     TRY(h5_write_u64(file, "next_sample", (uint64_t)m->next_sample));
+    TRY(h5_write_u64(file, "data_step", (uint64_t)m->data_step));
     TRY(h5_write_u64(file, "tokens", (uint64_t)m->tokens));
     TRY(h5_write_u64(file, "skipped_steps", (uint64_t)m->skipped_steps));
     TRY(h5_write_u64(file, "log_targets", (uint64_t)m->log_targets));
@@ -58,6 +59,8 @@ status_t ckpt_meta_read(hid_t file, const char *path, struct checkpoint_meta *m)
                           path, version, CKPT_VERSION);
     TRY(read_i64(file, path, "step", &m->step));
     TRY(read_i64(file, path, "next_sample", &m->next_sample));
+    if (h5_has(file, "data_step")) /* older ones know one order alone */
+        TRY(read_i64(file, path, "data_step", &m->data_step));
     TRY(read_i64(file, path, "tokens", &m->tokens));
     TRY(read_i64(file, path, "skipped_steps", &m->skipped_steps));
     TRY(read_i64(file, path, "log_targets", &m->log_targets));

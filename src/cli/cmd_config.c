@@ -26,7 +26,9 @@ static status_t print_resolved(const char *path, const char *const *overrides, i
     TRY(config_load(&c, path, overrides, n));
     const status_t st = config_dump(&c, &text);
     if (text) fputs(text, stdout);
-    if (config_check_files(&c) != STATUS_OK) log_warn("%s", status_message());
+    for (int i = 0; i < config_n_segments(&c); i++)
+        if (config_check_files(config_segment(&c, i)) != STATUS_OK)
+            log_warn("%s", status_message());
     free(text);
     config_release(&c);
     return st;

@@ -53,6 +53,7 @@ static status_t compare_meta(const struct checkpoint_meta *a,
     int64_t keys = 0;
     compare_integer("step", a->step, b->step, n);
     compare_integer("next sample", a->next_sample, b->next_sample, n);
+    compare_integer("data since step", a->data_step, b->data_step, n);
     compare_integer("tokens", a->tokens, b->tokens, n);
     compare_integer("skipped steps", a->skipped_steps, b->skipped_steps, n);
     compare_integer("rollbacks", a->rollbacks, b->rollbacks, n);

@@ -41,7 +41,11 @@ static status_t find_arch(struct arch *a, char family[32],
 {
     struct config c = {0};
     char name[96];
-    TRY(config_parse(&c, s->name, s->meta->config, strlen(s->meta->config), NULL, 0));
+    char *text;
+    TRY(config_text_at(s->name, s->meta->config, s->meta->step, &text));
+    const status_t st = config_parse(&c, s->name, text, strlen(text), NULL, 0);
+    free(text);
+    if (st != STATUS_OK) return st;
     *a = c.arch;
     snprintf(family, 32, "%s", c.family);
     config_release(&c);

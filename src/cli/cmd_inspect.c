@@ -50,6 +50,29 @@ static bool ends_with(const char *text, const char *end)
     return n >= m && strcmp(text + n - m, end) == 0;
 }
 
+/* The stages of a run, with a mark at the one that came to `step`. */
+static void print_stages(const struct config *c, int64_t step)
+{
+    const int at = config_segment_at(c, step > 0 ? step - 1 : 0);
+    for (int i = 0; i < c->n_stages; i++) {
+        const struct config_span *s = &c->stages[i].span;
+        printf("stage          %s, steps %jd to %jd%s\n", s->name,
+               (intmax_t)s->first_step, (intmax_t)s->end_step - 1,
+               i == at ? ": the checkpoint's" : "");
+    }
+}
+
+/* Of a checkpoint's configuration; one that cannot be read says nothing. */
+static void print_checkpoint_stages(const struct checkpoint_meta *m)
+{
+    struct config c;
+    if (config_parse(&c, "configuration", m->config, strlen(m->config), NULL, 0) !=
+        STATUS_OK)
+        return;
+    print_stages(&c, m->step);
+    config_release(&c);
+}
+
 static status_t inspect_checkpoint(const char *path, const struct arguments *a)
 {
     struct checkpoint *c = NULL;
@@ -70,8 +93,10 @@ static status_t inspect_checkpoint(const char *path, const struct arguments *a)
            checkpoint_n_params(c));
     printf("step           %jd (%jd skipped)\n", (intmax_t)m->step,
            (intmax_t)m->skipped_steps);
+    print_checkpoint_stages(m);
     printf("tokens         %jd\n", (intmax_t)m->tokens);
-    printf("next sample    %jd\n", (intmax_t)m->next_sample);
+    printf("next sample    %jd of the data since step %jd\n", (intmax_t)m->next_sample,
+           (intmax_t)m->data_step);
     printf("seed           %ju\n", (uintmax_t)m->seed);
     if (m->validation_loss == m->validation_loss) /* NaN: none */
         printf("validation     loss %.6f\n", m->validation_loss);

@@ -10,8 +10,8 @@
 #include "train/plan_memory.h"
 
 static const char help[] =
-    "usage: yoke plan [--ranks N] [--timeline] [--svg FILE] [--set KEY=VALUE]... "
-    "CONFIG\n\n"
+    "usage: yoke plan [--ranks N] [--stage NAME] [--timeline] [--svg FILE]\n"
+    "                 [--set KEY=VALUE]... CONFIG\n\n"
     "What a layout would do, without running it: the size of each axis, which layers "
     "each part\n"
     "of the pipeline has, how much of the time stages have nothing to do, and the memory "
@@ -19,6 +19,7 @@ static const char help[] =
     "rank on the device that is found here.\n\n"
     "  --ranks N         as if N ranks were started (default: as few as the axes ask "
     "for)\n"
+    "  --stage NAME      only this one of the stages\n"
     "  --timeline        draw one step of the pipeline as text\n"
     "  --svg FILE        draw it as an image\n"
     "  --set KEY=VALUE   override a key of the configuration\n";
@@ -26,7 +27,7 @@ static const char help[] =
 enum { MAX_OVERRIDES = 256 };
 
 struct arguments {
-    const char *config, *svg;
+    const char *config, *svg, *stage;
     const char *overrides[MAX_OVERRIDES];
     int n_overrides;
     int64_t ranks;
@@ -36,10 +37,13 @@ struct arguments {
 /* 0: go on; else leave with *exit_code. */
 static int parse(int argc, char **argv, struct arguments *a, int *exit_code)
 {
-    static const struct option options[] = {
-        {"ranks", required_argument, NULL, 'n'}, {"timeline", no_argument, NULL, 't'},
-        {"svg", required_argument, NULL, 'v'},   {"set", required_argument, NULL, 's'},
-        {"help", no_argument, NULL, 'h'},        {0}};
+    static const struct option options[] = {{"ranks", required_argument, NULL, 'n'},
+                                            {"stage", required_argument, NULL, 'g'},
+                                            {"timeline", no_argument, NULL, 't'},
+                                            {"svg", required_argument, NULL, 'v'},
+                                            {"set", required_argument, NULL, 's'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
     *a = (struct arguments){0};
     *exit_code = 0;
     opterr = 0;
@@ -49,6 +53,7 @@ static int parse(int argc, char **argv, struct arguments *a, int *exit_code)
             return *exit_code = cli_usage("plan", "unknown or incomplete option"), 1;
         if (c == 't') a->timeline = true;
         if (c == 'v') a->svg = optarg;
+        if (c == 'g') a->stage = optarg;
         if (c == 'n' && option_int("--ranks", optarg, 1, 1 << 24, &a->ranks) != STATUS_OK)
             return *exit_code = cli_exit(STATUS_USAGE, NULL), 1;
         if (c != 's') continue;
@@ -70,26 +75,54 @@ static status_t write_svg(const struct plan *p, const char *path)
     return status_set(STATUS_IO, "%s: %s", path, strerror(errno));
 }
 
+static status_t show(struct config *c, const struct arguments *a, int ranks)
+{
+    struct plan p = {0};
+    status_t st = plan_make(&p, c, ranks);
+    if (st == STATUS_OK) {
+        plan_print(&p, c, stdout);
+        st = plan_memory_print(c, p.sizes, stdout);
+    }
+    if (st == STATUS_OK && a->timeline) {
+        printf("\n");
+        pp_timeline_text(stdout, &p.schedule, &p.simulation, 1.0 / 3);
+    }
+    if (st == STATUS_OK && a->svg) st = write_svg(&p, a->svg);
+    plan_release(&p);
+    return st == STATUS_OK || !c->span.name ? st
+                                            : status_prefix(st, "stage %s", c->span.name);
+}
+
+/* Every segment, or the stage that --stage names. */
+static status_t show_all(struct config *c, const struct arguments *a)
+{
+    const int n = config_n_segments(c);
+    const int ranks = a->ranks > 0 ? (int)a->ranks : plan_fewest_ranks(c);
+    bool found = false;
+    if (a->svg && !a->stage && n > 1)
+        return status_set(STATUS_USAGE, "--svg draws one stage: name it with --stage");
+    for (int i = 0; i < n; i++) {
+        struct config *segment = config_segment(c, i);
+        const char *name = segment->span.name;
+        if (a->stage && (!name || strcmp(name, a->stage) != 0)) continue;
+        if (found) printf("\n");
+        found = true;
+        TRY(show(segment, a, ranks));
+    }
+    if (found) return STATUS_OK;
+    return status_set(STATUS_USAGE, "--stage %s: the configuration has no such stage",
+                      a->stage);
+}
+
 int cmd_plan(int argc, char **argv)
 {
     struct arguments a;
     struct config config = {0};
-    struct plan p = {0};
     int code;
     if (parse(argc, argv, &a, &code)) return code;
     status_t st = config_load(&config, a.config, a.overrides, a.n_overrides);
-    if (st == STATUS_OK) st = plan_make(&p, &config, (int)a.ranks);
-    if (st == STATUS_OK) {
-        plan_print(&p, &config, stdout);
-        st = plan_memory_print(&config, p.sizes, stdout);
-        if (a.timeline && st == STATUS_OK) {
-            printf("\n");
-            pp_timeline_text(stdout, &p.schedule, &p.simulation, 1.0 / 3);
-        }
-        if (a.svg && st == STATUS_OK) st = write_svg(&p, a.svg);
-    }
+    if (st == STATUS_OK) st = show_all(&config, &a);
     code = cli_exit(st, NULL);
-    plan_release(&p);
     config_release(&config);
     return code;
 }

@@ -41,7 +41,11 @@ int cmd_selfcheck(int argc, char **argv)
     const char *path = argv[optind];
     if (comm_start(&world, &argc, &argv) != STATUS_OK) return cli_exit(STATUS_COMM, NULL);
     status_t st = comm_agree(world, config_load(&config, path, overrides, n_overrides));
-    if (st == STATUS_OK) st = selfcheck_run(world, &config, stdout);
+    for (int i = 0; st == STATUS_OK && i < config_n_segments(&config); i++) {
+        const struct config *c = config_segment(&config, i);
+        if (c->span.name && comm_rank(world) == 0) printf("stage %s\n", c->span.name);
+        st = selfcheck_run(world, c, stdout);
+    }
     if (st == STATUS_OK && comm_rank(world) == 0)
         printf("\nselfcheck: %d ranks give what one rank gives\n", comm_size(world));
     const int code = cli_exit(st, world);

@@ -39,6 +39,15 @@ struct config_keep {
     int64_t last, every, best;
 };
 
+/* What part of a run a configuration is of: its steps from first_step to before end_step.  Without
+ * stages that is all of it, and the name is NULL. */
+struct config_span {
+    char *name; /* owned */
+    int64_t steps, first_step, end_step;
+    int64_t schedule_step; /* from which on its schedule counts */
+    int64_t data_step;     /* at which the order of its samples begins */
+};
+
 struct config_places; /* opaque: the line or override that set each key, for messages */
 
 struct config {
@@ -80,7 +89,7 @@ struct config {
     bool sequence_parallel;
     int pipeline;   /* enum pp_kind */
     int64_t chunks; /* of a pipeline stage */
-    char *stages;   /* "auto" or "4,4,3" */
+    char *split;    /* layers of a pipeline's parts: "auto" or "4,4,3" */
     int64_t zero;   /* ZeRO stage: 0, 1 or 2 */
     int64_t bucket_mb;
     int comm; /* enum comm_transport */
@@ -95,6 +104,11 @@ struct config {
     /* log: */
     int64_t log_interval;
     bool tensorboard;
+    /* stages: */
+    struct config *stages; /* owned, each complete in itself; NULL: there are none */
+    int n_stages;
+    struct config_span span;
+    const struct config *run; /* of a stage: what config_stage found it in; borrowed */
 
     struct config_places *places; /* owned */
 };
@@ -112,6 +126,22 @@ MUST_USE status_t config_parse(struct config *c, const char *name, const char *t
                                size_t bytes, const char *const *overrides,
                                int n_overrides);
 void config_release(struct config *c); /* leaves *c zeroed; accepts that */
+
+/* Segments of the run, one after the other: its stages, or the one it is without them. */
+int config_n_segments(const struct config *c);
+/* Segment i, complete in itself; c itself if there are no stages.  Belongs to c, which must stay
+ * where it is. */
+struct config *config_segment(struct config *c, int i);
+/* The segment that comes next when `step` steps are done; config_n_segments if none does. */
+int config_segment_at(const struct config *c, int64_t step);
+/* The run that segment c is of. */
+const struct config *config_whole(const struct config *c);
+
+/* The configuration under which the last of `step` steps was done, as text: that of `text`, or, if
+ * it has stages, of one stage alone, complete and without stages.  Caller frees.  Statuses of
+ * config_parse. */
+MUST_USE status_t config_text_at(const char *name, const char *text, int64_t step,
+                                 char **out);
 
 /* Do tokenizer, token files and the checkpoint to resume from exist?  STATUS_CONFIG names key,
  * place and path.  For commands that are about to use them.  Local. */

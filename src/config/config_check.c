@@ -44,9 +44,14 @@ static status_t settle_head_size(struct config *c)
     return STATUS_OK;
 }
 
-static status_t settle_model(struct config *c)
+static status_t settle_model(struct config *c, const struct config *run)
 {
     struct arch *a = &c->arch;
+    if (run && a->vocab_size == 0)
+        return config_refuse_key(c, "model.vocab_size",
+                                 "is missing; a run with stages cannot take it from the "
+                                 "data of one of them (valid: a number, outside of "
+                                 "stages)");
     TRY(settle_kv_heads(c));
     TRY(settle_head_size(c));
     /* SwiGLU has three matrices where GELU has two: 8/3 instead of 4 keeps the parameters
@@ -54,7 +59,14 @@ static status_t settle_model(struct config *c)
     if (a->ffn == 0)
         a->ffn = a->activation == ARCH_SWIGLU ? (8 * a->hidden + 191) / 192 * 64
                                               : 4 * a->hidden;
-    if (a->max_positions == 0) a->max_positions = c->sequence_length;
+    const bool fixed = run && a->position == ARCH_LEARNED; /* they are parameters */
+    if (a->max_positions == 0)
+        a->max_positions = fixed ? run->arch.max_positions : c->sequence_length;
+    if (fixed && a->max_positions != run->arch.max_positions)
+        return config_refuse_key(c, "model.max_positions",
+                                 "%" PRId64 " learned positions, but the run has %" PRId64
+                                 " (valid: the same number in all stages)",
+                                 a->max_positions, run->arch.max_positions);
     if (a->rope_high == 0) a->rope_high = a->rope_scaling == ARCH_ROPE_YARN ? 32 : 4;
     if (c->sequence_length > a->max_positions)
         return config_refuse_key(c, "data.sequence_length",
@@ -64,7 +76,10 @@ static status_t settle_model(struct config *c)
     struct arch sized = *a;
     if (sized.vocab_size == 0) sized.vocab_size = 1; /* the token files will tell */
     const status_t st = arch_check(&sized);
-    return st == STATUS_OK ? st : status_prefix(st, "%s", c->places->name);
+    return st == STATUS_OK
+               ? st
+               : status_prefix(st, "%s%s%s", c->places->name, run ? ": stage " : "",
+                               run ? c->span.name : "");
 }
 
 static status_t check_batch_keys(const struct config *c)
@@ -144,32 +159,38 @@ static status_t settle_tokens(struct config *c, const char *key, const char *oth
     return STATUS_OK;
 }
 
-static status_t settle_warmup(struct config *c)
+static status_t settle_warmup(struct config *c, const struct config *run)
 {
     struct schedule *s = &c->schedule;
     const bool in_tokens = c->warmup_tokens > 0;
     const char *key = in_tokens ? "schedule.warmup_tokens" : "schedule.warmup_steps";
     TRY(settle_tokens(c, key, "schedule.warmup_steps", &c->warmup_tokens,
                       &s->warmup_steps));
-    const int64_t most = s->total_steps < c->steps ? s->total_steps : c->steps;
+    const int64_t most = s->total_steps < c->span.steps ? s->total_steps : c->span.steps;
     if (s->warmup_steps > most)
         return config_refuse_key(c, key,
                                  "%" PRId64 " steps of warm-up are more than %s %" PRId64
                                  " (valid: 0 to %" PRId64 " steps)",
                                  s->warmup_steps,
-                                 s->total_steps < c->steps ? "schedule.total_steps"
-                                                           : "train.steps",
+                                 s->total_steps < c->span.steps ? "schedule.total_steps"
+                                 : run                          ? "the stage's steps"
+                                                                : "train.steps",
                                  most, most);
     return STATUS_OK;
 }
 
-static status_t settle_schedule(struct config *c)
+static status_t settle_schedule(struct config *c, const struct config *run)
 {
     struct schedule *s = &c->schedule;
+    if (run && !config_in_stage(c, "schedule.")) {
+        *s = run->schedule;
+        c->warmup_tokens = c->total_tokens = 0;
+        return STATUS_OK;
+    }
     TRY(settle_tokens(c, "schedule.total_tokens", "schedule.total_steps",
                       &c->total_tokens, &s->total_steps));
-    if (s->total_steps == 0) s->total_steps = c->steps;
-    TRY(settle_warmup(c));
+    if (s->total_steps == 0) s->total_steps = c->span.steps;
+    TRY(settle_warmup(c, run));
     if (s->kind != SCHEDULE_WSD) {
         if (s->decay_steps == 0) return STATUS_OK;
         return config_refuse_key(c, "schedule.decay_steps",
@@ -212,13 +233,13 @@ static status_t check_device(const struct config *c)
     return STATUS_OK;
 }
 
-status_t config_check(struct config *c)
+status_t config_check(struct config *c, const struct config *run)
 {
     TRY(check_device(c));
-    TRY(settle_model(c));
+    TRY(settle_model(c, run));
     TRY(settle_batch(c));
     TRY(settle_eval(c));
-    return settle_schedule(c);
+    return settle_schedule(c, run);
 }
 
 static status_t check_file(const struct config *c, const char *key, const char *path)

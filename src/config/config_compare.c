@@ -1,5 +1,6 @@
 /* Differences between two dumps (config_dump.c writes them): sections at the margin, keys two blanks
- * in, the items of a list below their key four blanks in. */
+ * in, the items of a list below their key four blanks in.  A stage begins with its name, two blanks
+ * in, and the rest of it is like a dump four blanks in. */
 #include "config/config_impl.h"
 
 #include <stdio.h>
@@ -38,29 +39,61 @@ static bool append(char **text, const char *more, size_t n)
     return true;
 }
 
-/* A line of `n` bytes without its end, in the section that *section names, which it may change. */
-static bool take_line(struct entries *e, const char **section, size_t *section_bytes,
-                      const char *line, size_t n)
+/* Where in a dump a line is. */
+struct place {
+    char stage[CONFIG_NAME_BYTES + 16]; /* "stages.NAME.", or "" */
+    const char *section;                /* of section_bytes */
+    size_t section_bytes;
+};
+
+/* The key that is written at `line`, its name `name` bytes long. */
+static char *key_at(const struct place *p, const char *line, size_t name)
 {
-    const size_t indent = strspn(line, " ");
+    const size_t bytes = strlen(p->stage) + p->section_bytes + name + 2;
+    char *key = malloc(bytes);
+    if (key)
+        snprintf(key, bytes, "%s%.*s%s%.*s", p->stage, (int)p->section_bytes, p->section,
+                 p->section_bytes > 0 ? "." : "", (int)name, line);
+    return key;
+}
+
+/* A line that names a stage. */
+static void begin_stage(struct place *p, const char *name, size_t n)
+{
+    const char *end = memchr(name, '"', n);
+    snprintf(p->stage, sizeof p->stage, "stages.%.*s.",
+             (int)(end && (size_t)(end - name) < CONFIG_NAME_BYTES ? end - name : 0),
+             name);
+    p->section_bytes = 0;
+}
+
+/* A line of `n` bytes without its end; it may change the place. */
+static bool take_line(struct entries *e, struct place *p, const char *line, size_t n)
+{
+    static const char stage[] = "  - name: \"";
+    if (n >= sizeof stage && strncmp(line, stage, sizeof stage - 1) == 0) {
+        begin_stage(p, line + sizeof stage - 1, n - sizeof stage + 1);
+        return true;
+    }
+    size_t indent = strspn(line, " ");
     if (indent >= n) return true;
-    if (indent == 0) {
-        *section = line;
-        *section_bytes = n - (line[n - 1] == ':');
+    if (p->stage[0] && indent < 4) p->stage[0] = '\0';
+    const size_t margin = p->stage[0] ? 4 : 0;
+    if (indent == margin && line[n - 1] == ':') {
+        p->section = line + margin;
+        p->section_bytes = n - margin - 1;
         return true;
     }
     const char *colon = memchr(line, ':', n);
-    if (indent >= 4 || !colon) /* an item of a list */
+    if (indent >= margin + 4 || !colon) /* an item of a list */
         return e->n == 0 || append(&e->items[e->n - 1].value, line + indent, n - indent);
-    const size_t name = (size_t)(colon - line) - indent;
     struct entry *items = realloc(e->items, (e->n + 1) * sizeof *items);
     if (!items) return false;
     e->items = items;
     struct entry *new = &items[e->n++];
-    *new = (struct entry){.key = malloc(*section_bytes + name + 2)};
+    *new =
+        (struct entry){.key = key_at(p, line + indent, (size_t)(colon - line) - indent)};
     if (!new->key) return false;
-    snprintf(new->key, *section_bytes + name + 2, "%.*s.%.*s", (int)*section_bytes,
-             *section, (int)name, line + indent);
     const char *value = colon + 1 + strspn(colon + 1, " ");
     const char *end = line + n;
     return append(&new->value, value, value < end ? (size_t)(end - value) : 0);
@@ -68,11 +101,10 @@ static bool take_line(struct entries *e, const char **section, size_t *section_b
 
 static status_t parse(struct entries *e, const char *text)
 {
-    const char *section = "";
-    size_t section_bytes = 0;
+    struct place place = {.section = ""};
     while (*text) {
         const size_t n = strcspn(text, "\n");
-        if (n > 0 && !take_line(e, &section, &section_bytes, text, n))
+        if (n > 0 && !take_line(e, &place, text, n))
             return status_set(STATUS_NOMEM, "no memory to compare configurations");
         text += n + (text[n] == '\n');
     }

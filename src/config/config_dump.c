@@ -54,13 +54,13 @@ static void write_paths(FILE *out, const char *paths)
     fputc(']', out);
 }
 
-static void write_sources(FILE *out, const struct config_sources *list)
+static void write_sources(FILE *out, const struct config_sources *list, int indent)
 {
     if (list->n == 0) fputs(" []", out);
     for (int i = 0; i < list->n; i++) {
         char weight[NUMBER_BYTES];
         format_number(list->items[i].weight, weight);
-        fputs("\n    - {path: ", out);
+        fprintf(out, "\n%*s- {path: ", indent, "");
         write_paths(out, list->items[i].path);
         fprintf(out, ", weight: %s", weight);
         config_write_source(out, &list->items[i]);
@@ -68,7 +68,9 @@ static void write_sources(FILE *out, const struct config_sources *list)
     }
 }
 
-static void write_value(FILE *out, const struct config *c, const struct config_key *k)
+/* `indent`: of the items of a list, on lines of their own. */
+static void write_value(FILE *out, const struct config *c, const struct config_key *k,
+                        int indent)
 {
     const void *field = config_field(c, k);
     char number[NUMBER_BYTES];
@@ -95,22 +97,12 @@ static void write_value(FILE *out, const struct config *c, const struct config_k
         write_text(out, *(char *const *)field, strlen(*(char *const *)field));
         return;
     case CONFIG_SOURCES:
-        write_sources(out, field);
+        write_sources(out, field, indent);
         return;
     }
 }
 
-/* Length of the section's name if key i is the first of its section, else 0. */
-static int begins_section(int i)
-{
-    const char *name = config_keys[i].name;
-    const size_t n = strcspn(name, ".");
-    const bool same = i > 0 && strncmp(config_keys[i - 1].name, name, n + 1) == 0;
-    return same ? 0 : (int)n;
-}
-
-/* Keys that do not change what is computed; a name that ends in a point or _ stands for all that
- * begin so. */
+/* Keys that do not change what is computed: see config_is_among. */
 static const char *const circumstances[] = {
     "model.recompute", "data.tokenizer",    "data.train",    "data.validation",
     "data.verify",     "data.loader_ahead", "train.run_dir", "train.micro_batch",
@@ -119,13 +111,37 @@ static const char *const circumstances[] = {
 
 static bool is_circumstance(const struct config_key *k)
 {
-    for (size_t i = 0; i < sizeof circumstances / sizeof *circumstances; i++) {
-        const char *name = circumstances[i];
-        const size_t n = strlen(name);
-        const bool prefix = name[n - 1] == '.' || name[n - 1] == '_';
-        if (strncmp(k->name, name, prefix ? n : n + 1) == 0) return true;
+    return config_is_among(k, circumstances,
+                           sizeof circumstances / sizeof *circumstances);
+}
+
+/* What the stage says, and what is another value than the run's. */
+static bool is_said(const struct config *stage, const struct config *run,
+                    const struct config_key *k)
+{
+    if (!config_is_staged(k)) return false;
+    if (strncmp(k->name, "schedule.", strlen("schedule.")) == 0)
+        return config_in_stage(stage, "schedule.");
+    return config_in_stage(stage, k->name) || !config_same_value(stage, run, k);
+}
+
+static void write_stage(FILE *out, const struct config *stage, const struct config *run,
+                        bool recipe)
+{
+    fprintf(out, "  - name: \"%s\"\n    steps: %" PRId64 "\n", stage->span.name,
+            stage->span.steps);
+    const char *section = "";
+    for (int i = 0; i < config_n_keys; i++) {
+        const struct config_key *k = &config_keys[i];
+        const int n = (int)strcspn(k->name, ".");
+        if (!is_said(stage, run, k) || (recipe && is_circumstance(k))) continue;
+        if (strncmp(section, k->name, (size_t)n + 1) != 0)
+            fprintf(out, "    %.*s:\n", n, k->name);
+        section = k->name;
+        fprintf(out, "      %s:", k->name + n + 1);
+        write_value(out, stage, k, 8);
+        fputc('\n', out);
     }
-    return false;
 }
 
 static status_t dump(const struct config *c, bool recipe, char **text)
@@ -137,13 +153,15 @@ static status_t dump(const struct config *c, bool recipe, char **text)
     if (!out) return status_set(STATUS_NOMEM, "no memory to write the configuration");
     for (int i = 0; i < config_n_keys; i++) {
         const struct config_key *k = &config_keys[i];
-        const int section = begins_section(i);
+        const int section = config_begins_section(i);
         if (section) fprintf(out, "%.*s:\n", section, k->name);
         if (recipe && is_circumstance(k)) continue;
         fprintf(out, "  %s:", strchr(k->name, '.') + 1);
-        write_value(out, c, k);
+        write_value(out, c, k, 4);
         fputc('\n', out);
     }
+    if (c->n_stages > 0) fputs("stages:\n", out);
+    for (int i = 0; i < c->n_stages; i++) write_stage(out, &c->stages[i], c, recipe);
     const bool failed = ferror(out) != 0;
     if (fclose(out) != 0 || failed) {
         free(buffer);
@@ -161,72 +179,4 @@ status_t config_dump(const struct config *c, char **text)
 status_t config_recipe(const struct config *c, char **text)
 {
     return dump(c, true, text);
-}
-
-static const char *type_name(const struct config_key *k)
-{
-    switch (k->type) {
-    case CONFIG_BOOL:
-        return "boolean";
-    case CONFIG_INTEGER:
-        return "integer";
-    case CONFIG_NUMBER:
-        return "number";
-    case CONFIG_ENUM:
-    case CONFIG_FAMILY:
-        return "name";
-    case CONFIG_TEXT:
-        return "text";
-    case CONFIG_SOURCES:
-        return "sources";
-    }
-    return "";
-}
-
-static void write_reference_row(FILE *out, const struct config_key *k)
-{
-    char valid[CONFIG_VALID_BYTES];
-    config_valid(k, valid);
-    fprintf(out, "| `%s` | %s | %s | ", k->name, type_name(k), valid);
-    if (k->from_family)
-        fputs("the family's", out);
-    else if (!k->initial)
-        fputs("required", out);
-    else
-        fprintf(out, "`%s`", k->initial[0] ? k->initial : "\"\"");
-    fprintf(out, " | %s |\n", k->doc);
-}
-
-void config_reference(FILE *out)
-{
-    fputs(
-        "# Configuration\n\n"
-        "This page is written by `yoke config --reference` (`scripts/make_docs.sh`); "
-        "change the table in\n`src/config/config_keys.c` instead.\n\n"
-        "A run is described by one YAML file. Keys lie in the sections below; "
-        "`--set SECTION.KEY=VALUE` on the\ncommand line replaces a value (the last one "
-        "counts), where VALUE is YAML as well:\n"
-        "`--set data.train='[a.h5, {path: b.h5, weight: 0.5}]'`. `yoke config FILE` "
-        "prints the file with every\ndefault and every derived value written out, and "
-        "that print is a valid configuration itself.\n\n"
-        "Unknown keys, values of another type, values out of bounds and combinations "
-        "that do not fit are refused\nwith file, line, key and what is valid. Anchors, "
-        "aliases, tags, duplicate keys and files above 1 MiB are\nrefused too. Relative "
-        "paths are relative to the working directory.\n\n"
-        "*Sources* are a path, a list of paths, or a list of `{path: PATH, weight: W}`; "
-        "a weight is 1 if it is not\ngiven. PATH is a token file, a folder of shards, a "
-        "pattern such as `data/part-*.npy`, or a list of these, which\nis one source "
-        "then. What a file does not say itself its source may: `format` (auto, h5, npy, "
-        "raw, llmc, megatron,\ndatatrove), `dtype` (uint16, uint32), `vocab_size`, `eos` "
-        "and `bos` (the ids that end and begin every document);\nsee [data](data.md).\n",
-        out);
-    for (int i = 0; i < config_n_keys; i++) {
-        const int section = begins_section(i);
-        if (section)
-            fprintf(out,
-                    "\n## %.*s\n\n| key | type | valid | default | meaning |\n"
-                    "|---|---|---|---|---|\n",
-                    section, config_keys[i].name);
-        write_reference_row(out, &config_keys[i]);
-    }
 }

@@ -32,7 +32,12 @@ enum {
     CONFIG_MAX_BYTES = 1 << 20, /* of a file */
     CONFIG_VALID_BYTES = 256,
     CONFIG_NAME_BYTES = 64, /* of a key's name with its section, and the final zero */
+    CONFIG_MAX_STAGES = 64,
 };
+
+/* Keys that only a stage has. */
+enum { CONFIG_STAGE_NAME, CONFIG_STAGE_STEPS, CONFIG_STAGE_KEYS };
+extern const struct config_key config_stage_keys[CONFIG_STAGE_KEYS];
 
 extern const struct config_key config_keys[];
 extern const int config_n_keys;
@@ -42,16 +47,24 @@ struct config_places {
     char **overrides; /* as given */
     int n_overrides;
     int of[CONFIG_MAX_KEYS]; /* > 0: line of the file; 0: a default; -1 - i: override i */
+    /* of a stage: its number, from 1; where it begins; its own keys; which it says itself */
+    int stage, begin, of_stage[CONFIG_STAGE_KEYS];
+    bool in_stage[CONFIG_MAX_KEYS];
 };
 
 /* ---- config_keys.c ---------------------------------------------------------------------- */
 
 const struct config_key *config_find(const char *name); /* NULL if none */
 bool config_is_section(const char *name);
+/* Is the key one of these names?  One that ends in a point or _ stands for all that begin so. */
+bool config_is_among(const struct config_key *k, const char *const *names, int n);
+/* Length of the section's name if key i is the first of its section, else 0. */
+int config_begins_section(int i);
 
 /* ---- config_place.c: the beginning of every message ------------------------------------- */
 
-/* STATUS_CONFIG with "FILE:LINE: " or "--set a.b=c: " in front of the sentence. */
+/* STATUS_CONFIG with "FILE:LINE: " or "--set a.b=c: " in front of the sentence, and the name of the
+ * stage if c is one. */
 status_t config_refuse(const struct config *c, int place, const char *fmt, ...)
     PRINTF_LIKE(3, 4);
 /* The same with the place of a key, and "KEY: ". */
@@ -111,6 +124,11 @@ MUST_USE status_t config_set_source(const struct config *c, const struct config_
 /* Write the pairs that differ from their defaults, each with ", " in front. */
 void config_write_source(FILE *out, const struct data_source *source);
 void config_clear(struct config *c, const struct config_key *k); /* free what k owns */
+/* `to`, which owns nothing of it yet, gets the value of `from`. */
+MUST_USE status_t config_copy_value(struct config *to, const struct config *from,
+                                    const struct config_key *k);
+bool config_same_value(const struct config *a, const struct config *b,
+                       const struct config_key *k);
 /* A number in [low, high] without leading or trailing text. */
 bool config_read_number(const char *text, double *value);
 /* Decimal digits; beyond 64 bits the nearest end of the range. */
@@ -122,8 +140,27 @@ bool config_read_integer(const char *text, int64_t *value);
 MUST_USE status_t config_read(struct config *c, int override, const char *prefix,
                               const char *text, size_t bytes);
 
-/* Fill in what is derived and refuse what does not fit together. */
-MUST_USE status_t config_check(struct config *c);
+/* Fill in what is derived and refuse what does not fit together; `run`: of a stage, else NULL. */
+MUST_USE status_t config_check(struct config *c, const struct config *run);
+
+/* ---- config.c, config_stages.c ------------------------------------------------------------ */
+
+MUST_USE status_t config_places_create(struct config *c, const char *name,
+                                       const char *const *overrides, int n_overrides);
+
+bool config_is_staged(const struct config_key *k); /* may it differ between stages? */
+/* Append a stage that says nothing yet. */
+MUST_USE status_t config_add_stage(struct config *c, int place);
+/* The stage of that name; NULL: there is none. */
+struct config *config_find_stage(const struct config *c, const char *name, size_t bytes);
+/* Names and steps of the stages, and what follows for all: once everything is read. */
+MUST_USE status_t config_stages_settle(struct config *c);
+/* What the stage does not say becomes what the run says, as given: before defaults. */
+MUST_USE status_t config_stage_inherit(struct config *stage, const struct config *run);
+/* Where its schedule and its data begin; `before`: the stage before it, NULL for the first. */
+void config_stage_settle(struct config *stage, const struct config *before);
+/* Does the stage itself say a key whose name begins so? */
+bool config_in_stage(const struct config *c, const char *section);
 
 /* The field of a key. */
 static inline void *config_field(const struct config *c, const struct config_key *k)

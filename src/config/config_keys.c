@@ -232,7 +232,7 @@ const struct config_key config_keys[] = {
      .doc = "order of the micro-batches in the pipeline: docs/parallelism.md"},
     {"parallel.chunks", CONFIG_INTEGER, AT(chunks), 1, SHARD_MAX_CHUNKS, .initial = "1",
      .doc = "parts of the model that each stage holds; more than 1 for interleaved"},
-    {"parallel.stages", CONFIG_TEXT, AT(stages), 1, 4095, .initial = "auto",
+    {"parallel.stages", CONFIG_TEXT, AT(split), 1, 4095, .initial = "auto",
      .doc = "layers of each part of the pipeline, in the order of the model, like "
             "\"4,4,3\".  auto: parts that cost about the same"},
     {"parallel.zero", CONFIG_INTEGER, AT(zero), 0, 2, .initial = "1",
@@ -297,4 +297,23 @@ bool config_is_section(const char *name)
         if (strncmp(config_keys[i].name, name, n) == 0 && config_keys[i].name[n] == '.')
             return true;
     return false;
+}
+
+bool config_is_among(const struct config_key *k, const char *const *names, int n)
+{
+    for (int i = 0; i < n; i++) {
+        const size_t bytes = strlen(names[i]);
+        const char last = names[i][bytes - 1];
+        const bool prefix = last == '.' || last == '_';
+        if (strncmp(k->name, names[i], prefix ? bytes : bytes + 1) == 0) return true;
+    }
+    return false;
+}
+
+int config_begins_section(int i)
+{
+    const char *name = config_keys[i].name;
+    const size_t n = strcspn(name, ".");
+    const bool same = i > 0 && strncmp(config_keys[i - 1].name, name, n + 1) == 0;
+    return same ? 0 : (int)n;
 }

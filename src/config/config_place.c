@@ -38,10 +38,16 @@ int config_place(const struct config *c, const char *key)
 static status_t refuse(const struct config *c, int place, const char *text)
 {
     const struct config_places *p = c->places;
-    if (place > 0) return status_set(STATUS_CONFIG, "%s:%d: %s", p->name, place, text);
-    if (place == 0) return status_set(STATUS_CONFIG, "%s: %s", p->name, text);
-    return status_set(STATUS_CONFIG, "--set %s: %s",
-                      config_word(p->overrides[-1 - place]).text, text);
+    char stage[CONFIG_NAME_BYTES + 16] = "";
+    if (p->stage > 0 && c->span.name)
+        snprintf(stage, sizeof stage, "stage %s: ", c->span.name);
+    else if (p->stage > 0)
+        snprintf(stage, sizeof stage, "stage %d: ", p->stage);
+    if (place > 0)
+        return status_set(STATUS_CONFIG, "%s:%d: %s%s", p->name, place, stage, text);
+    if (place == 0) return status_set(STATUS_CONFIG, "%s: %s%s", p->name, stage, text);
+    return status_set(STATUS_CONFIG, "--set %s: %s%s",
+                      config_word(p->overrides[-1 - place]).text, stage, text);
 }
 
 status_t config_refuse(const struct config *c, int place, const char *fmt, ...)

@@ -13,6 +13,7 @@ struct reader {
     int override;       /* -1: the file */
     const char *text;
     int sections[CONFIG_MAX_KEYS]; /* where the section of key i was begun */
+    int stages;                    /* where the list of stages was */
 };
 
 static int place_of(const struct reader *r, size_t line)
@@ -179,9 +180,34 @@ static status_t claim(const struct reader *r, const char *name, int *place, int 
     return STATUS_OK;
 }
 
+/* NULL: there is none of that name here. */
+static const struct config_key *find_key(const struct reader *r, const char *name)
+{
+    for (int i = 0; r->c->places->stage > 0 && i < CONFIG_STAGE_KEYS; i++)
+        if (strcmp(config_stage_keys[i].name, name) == 0) return &config_stage_keys[i];
+    return config_find(name);
+}
+
+/* Where the place of a key is noted. */
+static int *place_in(const struct reader *r, const struct config_key *k)
+{
+    struct config_places *p = r->c->places;
+    const bool own = k >= config_stage_keys && k < config_stage_keys + CONFIG_STAGE_KEYS;
+    return own ? &p->of_stage[k - config_stage_keys] : &p->of[k - config_keys];
+}
+
+static status_t claim_key(struct reader *r, const struct config_key *k, int line)
+{
+    if (r->c->places->stage > 0 && !config_is_staged(k))
+        return config_refuse(r->c, line,
+                             "%s: is the same in all stages (valid: outside of stages)",
+                             k->name);
+    return claim(r, k->name, place_in(r, k), line);
+}
+
 static status_t read_key(struct reader *r, const struct config_key *k, int line)
 {
-    TRY(claim(r, k->name, &r->c->places->of[k - config_keys], line));
+    TRY(claim_key(r, k, line));
     if (k->type == CONFIG_SOURCES) {
         config_clear(r->c, k);
         return read_sources(r, k);
@@ -222,7 +248,42 @@ static status_t read_section(struct reader *r, const char *name, int line)
     return read_mapping(r, name);
 }
 
-/* Pairs of a section, or of the file with prefix "". */
+/* A stage; its beginning is the current event. */
+static status_t read_stage(struct reader *r)
+{
+    struct config *run = r->c;
+    int sections[CONFIG_MAX_KEYS];
+    if (r->event.type != YAML_MAPPING_START_EVENT)
+        return config_refuse(r->c, here(r),
+                             "stages: a stage is a mapping (valid: {name: NAME, steps: "
+                             "STEPS, and sections of keys})");
+    TRY(config_add_stage(run, here(r)));
+    memcpy(sections, r->sections, sizeof sections);
+    memset(r->sections, 0, sizeof r->sections);
+    r->c = &run->stages[run->n_stages - 1];
+    const status_t st = read_mapping(r, "");
+    r->c = run;
+    memcpy(r->sections, sections, sizeof sections);
+    return st;
+}
+
+/* The list of them; its beginning is the current event. */
+static status_t read_stages(struct reader *r, int line)
+{
+    TRY(claim(r, "stages", &r->stages, line));
+    if (r->event.type == YAML_SCALAR_EVENT && scalar(r).bytes == 0) return STATUS_OK;
+    if (r->event.type != YAML_SEQUENCE_START_EVENT)
+        return config_refuse(r->c, line,
+                             "stages: is a list (valid: a list of {name: "
+                             "NAME, steps: STEPS, and sections of keys})");
+    for (;;) {
+        TRY(next(r));
+        if (r->event.type == YAML_SEQUENCE_END_EVENT) return STATUS_OK;
+        TRY(read_stage(r));
+    }
+}
+
+/* Pairs of a section, or of the file or a stage with prefix "". */
 static status_t read_mapping(struct reader *r, const char *prefix)
 {
     for (;;) {
@@ -233,9 +294,15 @@ static status_t read_mapping(struct reader *r, const char *prefix)
             return config_refuse(r->c, line, "a key is a word, not a list or a mapping");
         char name[4 * CONFIG_NAME_BYTES];
         snprintf(name, sizeof name, "%s%s%s", prefix, *prefix ? "." : "", scalar(r).text);
-        const struct config_key *k = config_find(name);
-        if (!k && !config_is_section(name)) return refuse_unknown(r, name, line);
+        const struct config_key *k = find_key(r, name);
+        const bool stages = strcmp(name, "stages") == 0 && r->c->places->stage == 0;
+        if (!k && !stages && !config_is_section(name))
+            return refuse_unknown(r, name, line);
         TRY(next(r));
+        if (stages) {
+            TRY(read_stages(r, line));
+            continue;
+        }
         TRY(k ? read_key(r, k, line) : read_section(r, name, line));
     }
 }
@@ -245,14 +312,14 @@ static status_t read_mapping(struct reader *r, const char *prefix)
 static status_t read_override(struct reader *r, const char *key)
 {
     const int place = -1 - r->override;
-    const struct config_key *k = config_find(key);
+    const struct config_key *k = find_key(r, key);
     if (r->event.type != YAML_STREAM_END_EVENT) {
         if (k) return read_key(r, k, place);
         if (config_is_section(key)) return read_section(r, key, place);
     } else if (k) {
         const struct config_scalar nothing = {
             .text = "", .plain = k->type != CONFIG_TEXT, .place = place};
-        TRY(claim(r, k->name, &r->c->places->of[k - config_keys], place));
+        TRY(claim_key(r, k, place));
         return config_set(r->c, k, &nothing);
     }
     return refuse_unknown(r, key, place);

@@ -39,14 +39,20 @@ static status_t parse_config(struct inference *i, const struct inference_options
         "parallel.comm=auto",     "parallel.share_gpu=false",
         "train.device=auto",      "train.precision=auto"};
     enum { N_ANEW = sizeof anew / sizeof *anew };
-    const char *text = checkpoint_meta(i->checkpoint)->config;
+    const struct checkpoint_meta *m = checkpoint_meta(i->checkpoint);
+    const char *name = checkpoint_path(i->checkpoint);
+    char *text;
+    TRY(config_text_at(name, m->config, m->step, &text));
     const char **all = malloc((size_t)(N_ANEW + o->n_overrides) * sizeof *all);
-    if (!all) return status_set(STATUS_NOMEM, "no memory for a configuration");
+    status_t st =
+        all ? STATUS_OK : status_set(STATUS_NOMEM, "no memory for a configuration");
+    if (st != STATUS_OK) goto out;
     memcpy(all, anew, sizeof anew);
     for (int k = 0; k < o->n_overrides; k++) all[N_ANEW + k] = o->overrides[k];
-    const status_t st = config_parse(&i->config, checkpoint_path(i->checkpoint), text,
-                                     strlen(text), all, N_ANEW + o->n_overrides);
+    st = config_parse(&i->config, name, text, strlen(text), all, N_ANEW + o->n_overrides);
+out:
     free(all);
+    free(text);
     return st;
 }
 

@@ -88,8 +88,8 @@ static double block_cost(const struct config *c)
 status_t layout_split(const struct config *c, int parts, int64_t *first_layer)
 {
     const int64_t n = c->arch.n_layers;
-    if (strcmp(c->stages, "auto") != 0)
-        return pp_split_parse(c->stages, n, parts, first_layer);
+    if (strcmp(c->split, "auto") != 0)
+        return pp_split_parse(c->split, n, parts, first_layer);
     double *costs = malloc((size_t)n * sizeof *costs);
     if (!costs)
         return status_set(STATUS_NOMEM, "no memory to split %jd layers", (intmax_t)n);

@@ -27,6 +27,8 @@ static status_t measure_state(struct memory_plan *p, const struct parts_options 
     if (st == STATUS_OK && o->config->zero == 2)
         st = dp_units_create(&units, o->layout->data, &buckets, &shards);
     if (st == STATUS_OK) {
+        for (int64_t i = 0; i < zero_n_owned(zero); i++)
+            p->owned_elements += zero_owned(zero, i).count;
         p->communication = staging.peak_bytes;
         p->optimizer = moments.peak_bytes;
         p->mirror = mirror_host_bytes(o->device, zero, o->config->checkpoint_async);

@@ -141,9 +141,10 @@ void metrics_validation(struct metrics *m, const struct metrics_eval *e)
     write_line(m, line, metrics_eval_line(line, e));
     const struct tensorboard_scalar scalar = {"validation/loss", e->loss};
     write_events(m, e->step, &scalar, 1);
-    log_info("step %lld/%lld validation loss %.4f perplexity %.2f over %lld sequences",
-             (long long)e->step, (long long)m->n_steps, e->loss, e->perplexity,
-             (long long)e->sequences);
+    log_info(
+        "step %lld/%lld%s%s validation loss %.4f perplexity %.2f over %lld sequences",
+        (long long)e->step, (long long)m->n_steps, e->stage ? " " : "",
+        e->stage ? e->stage : "", e->loss, e->perplexity, (long long)e->sequences);
 }
 
 /* The file may be replaced, so it is opened again. */

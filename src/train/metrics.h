@@ -16,10 +16,11 @@
 
 /* One log interval. */
 struct metrics_record {
-    int64_t step;    /* steps done */
-    int64_t tokens;  /* target tokens so far */
-    int64_t skipped; /* steps so far whose values were not finite */
-    double loss;     /* nats per target, over the interval's steps */
+    int64_t step;      /* steps done */
+    const char *stage; /* NULL: the run has none; borrowed while it is the last record */
+    int64_t tokens;    /* target tokens so far */
+    int64_t skipped;   /* steps so far whose values were not finite */
+    double loss;       /* nats per target, over the interval's steps */
     double grad_norm, lr;
     /* the machine */
     double seconds; /* per step */
@@ -31,6 +32,7 @@ struct metrics_record {
 
 struct metrics_eval {
     int64_t step, sequences, targets;
+    const char *stage; /* as above */
     double loss, perplexity;
 };
 

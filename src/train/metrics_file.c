@@ -27,6 +27,18 @@ static const char *number(char out[NUMBER_BYTES], double x, int digits)
     return out;
 }
 
+/* ,"stage":"anneal" or nothing; a stage's name needs no escapes (config_stages.c). */
+struct stage_field {
+    char text[96];
+};
+
+static struct stage_field stage_field(const char *stage)
+{
+    struct stage_field f = {""};
+    if (stage) snprintf(f.text, sizeof f.text, ",\"stage\":\"%s\"", stage);
+    return f;
+}
+
 static size_t checked_length(int n)
 {
     CHECK(n > 0 && n < METRICS_LINE_BYTES);
@@ -40,28 +52,29 @@ size_t metrics_train_line(char line[METRICS_LINE_BYTES], const struct metrics_re
     char share[NUMBER_BYTES], loader[NUMBER_BYTES], comm[NUMBER_BYTES];
     return checked_length(snprintf(
         line, METRICS_LINE_BYTES,
-        "{\"kind\":\"train\",\"step\":%" PRId64 ",\"tokens\":%" PRId64
+        "{\"kind\":\"train\",\"step\":%" PRId64 "%s,\"tokens\":%" PRId64
         ",\"loss\":%s,\"grad_norm\":%s,\"lr\":%s,\"skipped\":%" PRId64
         ",\"machine\":{\"seconds\":%s,\"tokens_per_second\":%s,\"flops_per_second\":%s"
         ",\"gemm_share\":%s,\"loader_wait\":%s,\"comm_wait\":%s,\"memory_bytes\":%" PRId64
         "}}\n",
-        r->step, r->tokens, number(loss, r->loss, 17), number(norm, r->grad_norm, 17),
-        number(lr, r->lr, 17), r->skipped, number(seconds, r->seconds, 6),
-        number(tokens, r->tokens_per_second, 6), number(flops, r->flops_per_second, 6),
-        number(share, r->gemm_share, 6), number(loader, r->loader_wait, 6),
-        number(comm, r->comm_wait, 6), r->memory_bytes));
+        r->step, stage_field(r->stage).text, r->tokens, number(loss, r->loss, 17),
+        number(norm, r->grad_norm, 17), number(lr, r->lr, 17), r->skipped,
+        number(seconds, r->seconds, 6), number(tokens, r->tokens_per_second, 6),
+        number(flops, r->flops_per_second, 6), number(share, r->gemm_share, 6),
+        number(loader, r->loader_wait, 6), number(comm, r->comm_wait, 6),
+        r->memory_bytes));
 }
 
 size_t metrics_eval_line(char line[METRICS_LINE_BYTES], const struct metrics_eval *e)
 {
     char loss[NUMBER_BYTES], perplexity[NUMBER_BYTES];
-    return checked_length(snprintf(line, METRICS_LINE_BYTES,
-                                   "{\"kind\":\"eval\",\"step\":%" PRId64
-                                   ",\"loss\":%s,\"perplexity\":%s,\"sequences\":%" PRId64
-                                   ",\"targets\":%" PRId64 "}\n",
-                                   e->step, number(loss, e->loss, 17),
-                                   number(perplexity, e->perplexity, 17), e->sequences,
-                                   e->targets));
+    return checked_length(
+        snprintf(line, METRICS_LINE_BYTES,
+                 "{\"kind\":\"eval\",\"step\":%" PRId64
+                 "%s,\"loss\":%s,\"perplexity\":%s,\"sequences\":%" PRId64
+                 ",\"targets\":%" PRId64 "}\n",
+                 e->step, stage_field(e->stage).text, number(loss, e->loss, 17),
+                 number(perplexity, e->perplexity, 17), e->sequences, e->targets));
 }
 
 size_t metrics_rollback_line(char line[METRICS_LINE_BYTES],

@@ -21,13 +21,25 @@ static status_t find_vocabulary(struct config *c)
     return STATUS_OK;
 }
 
-static int fewest_ranks(const struct config *c)
+enum { MOST_RANKS = 1 << 24 };
+
+static int64_t segment_ranks(const struct config *c)
 {
     const int64_t axes[] = {c->dp, c->cp, c->tp, c->pp};
     int64_t ranks = 1;
     for (int i = 0; i < 4; i++)
-        if (axes[i] > 1) ranks *= axes[i];
-    return ranks < 1 << 24 ? (int)ranks : 1 << 24;
+        if (axes[i] > 1 && ranks < MOST_RANKS) ranks *= axes[i];
+    return ranks;
+}
+
+int plan_fewest_ranks(struct config *run)
+{
+    int64_t ranks = 1;
+    for (int i = 0; i < config_n_segments(run) && ranks < MOST_RANKS; i++) {
+        const int64_t n = segment_ranks(config_segment(run, i)), before = ranks;
+        while (ranks % n != 0 && ranks < MOST_RANKS) ranks += before; /* both divide it */
+    }
+    return ranks < MOST_RANKS ? (int)ranks : MOST_RANKS;
 }
 
 /* How much dearer each stage is than the average. */
@@ -62,7 +74,7 @@ status_t plan_make(struct plan *p, struct config *c, int ranks)
 {
     *p = (struct plan){0};
     TRY(find_vocabulary(c));
-    TRY(layout_sizes(c, ranks > 0 ? ranks : fewest_ranks(c), p->sizes));
+    TRY(layout_sizes(c, ranks, p->sizes));
     const int pp = p->sizes[MESH_PP];
     p->n_parts = pp * (int)c->chunks;
     p->first_layer = calloc((size_t)p->n_parts + 1, sizeof *p->first_layer);
@@ -90,6 +102,14 @@ void plan_release(struct plan *p)
 void plan_print(const struct plan *p, const struct config *c, FILE *out)
 {
     const int *s = p->sizes;
+    if (c->span.name)
+        fprintf(out,
+                "stage %s: steps %" PRId64 " to %" PRId64 " of %" PRId64 ", %" PRId64
+                " sequences of %" PRId64 " tokens, learning rate up to %g%s\n",
+                c->span.name, c->span.first_step, c->span.end_step - 1, c->steps,
+                config_global_batch(c), c->sequence_length, c->optim.lr,
+                c->span.data_step == c->span.first_step ? ", data from its beginning"
+                                                        : "");
     fprintf(out, "ranks: %d = dp %d x cp %d x tp %d x pp %d\n",
             s[MESH_DP] * s[MESH_CP] * s[MESH_TP] * s[MESH_PP], s[MESH_DP], s[MESH_CP],
             s[MESH_TP], s[MESH_PP]);

@@ -16,7 +16,10 @@ struct plan {
     struct pp_simulation simulation; /* in forwards of an average part */
 };
 
-/* For `ranks` ranks (0: as few as the configuration's axes ask for).  Reads the vocabulary from the
+/* The fewest ranks that the axes of all segments of a run go together with. */
+int plan_fewest_ranks(struct config *run);
+
+/* For `ranks` ranks, of one segment of a run.  Reads the vocabulary from the
  * token files if the configuration leaves it to them and they are there.  Release it also after a
  * failure.  STATUS_CONFIG, STATUS_DATA, STATUS_NOMEM.  Local. */
 MUST_USE status_t plan_make(struct plan *p, struct config *c, int ranks);

@@ -49,14 +49,15 @@ void progress_line(char *line, size_t size, const struct metrics_record *r,
     const double wait = r->seconds > 0 ? 100 * r->loader_wait / r->seconds : 0;
     if (r->skipped > 0)
         snprintf(skipped, sizeof skipped, " skipped %lld", (long long)r->skipped);
-    snprintf(line, size,
-             "step %lld/%lld loss %.4f tokens %s %s tok/s %.1f %cFLOP/s (%.0f%% of GEMM)"
-             " norm %.2f lr %.1e mem %lld MiB wait %.1f%%%s eta %s",
-             (long long)r->step, (long long)n_steps, r->loss,
-             scaled(tokens, (double)r->tokens, 2), scaled(rate, r->tokens_per_second, 0),
-             r->flops_per_second / (tera ? 1e12 : 1e9), tera ? 'T' : 'G',
-             100 * r->gemm_share, r->grad_norm, r->lr, (long long)(r->memory_bytes >> 20),
-             wait, skipped, duration(eta, eta_seconds));
+    snprintf(
+        line, size,
+        "step %lld/%lld%s%s loss %.4f tokens %s %s tok/s %.1f %cFLOP/s (%.0f%% of GEMM)"
+        " norm %.2f lr %.1e mem %lld MiB wait %.1f%%%s eta %s",
+        (long long)r->step, (long long)n_steps, r->stage ? " " : "",
+        r->stage ? r->stage : "", r->loss, scaled(tokens, (double)r->tokens, 2),
+        scaled(rate, r->tokens_per_second, 0), r->flops_per_second / (tera ? 1e12 : 1e9),
+        tera ? 'T' : 'G', 100 * r->gemm_share, r->grad_norm, r->lr,
+        (long long)(r->memory_bytes >> 20), wait, skipped, duration(eta, eta_seconds));
 }
 
 void progress_bar(char *line, size_t size, int64_t step, const struct metrics_record *r,

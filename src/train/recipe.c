@@ -43,7 +43,29 @@ status_t recipe_make(struct recipe *r, const struct config *c)
 
 double recipe_lr(const struct config *c, int64_t step)
 {
-    return c->optim.lr * schedule_factor(&c->schedule, step);
+    const int i = config_segment_at(c, step), last = c->n_stages - 1;
+    if (last >= 0) c = &c->stages[i < last ? i : last];
+    return c->optim.lr * schedule_factor(&c->schedule, step - c->span.schedule_step);
+}
+
+static int64_t tokens_of(const struct config *c)
+{
+    return c->span.steps * config_global_batch(c) * c->sequence_length;
+}
+
+static void print_steps(const struct config *c, FILE *out)
+{
+    int64_t tokens = c->n_stages > 0 ? 0 : tokens_of(c);
+    for (int i = 0; i < c->n_stages; i++) tokens += tokens_of(&c->stages[i]);
+    fprintf(out, "steps          %" PRId64 ", %" PRId64 " tokens\n", c->steps, tokens);
+    for (int i = 0; i < c->n_stages; i++) {
+        const struct config *s = &c->stages[i];
+        fprintf(out,
+                "  stage %-12s steps %" PRId64 " to %" PRId64 ", %" PRId64
+                " sequences of %" PRId64 ", %" PRId64 " tokens\n",
+                s->span.name, s->span.first_step, s->span.end_step - 1,
+                config_global_batch(s), s->sequence_length, tokens_of(s));
+    }
 }
 
 static void print_group(const struct recipe_group *g, FILE *out)
@@ -72,8 +94,7 @@ void recipe_print(const struct recipe *r, const struct config *c, const int64_t 
     fprintf(out,
             "batch          %" PRId64 " sequences of %" PRId64 ", %" PRId64 " tokens\n",
             config_global_batch(c), c->sequence_length, batch);
-    fprintf(out, "steps          %" PRId64 ", %" PRId64 " tokens\n", c->steps,
-            c->steps * batch);
+    print_steps(c, out);
     fprintf(out, "learning rate  AdamW, beta %g and %g, eps %g, clip %g\n",
             c->optim.beta1, c->optim.beta2, c->optim.eps, c->optim.clip);
     for (int i = 0; i < n; i++)

@@ -25,7 +25,7 @@ struct recipe {
 /* c->arch.vocab_size must be known.  STATUS_CONFIG, STATUS_NOMEM. */
 MUST_USE status_t recipe_make(struct recipe *r, const struct config *c);
 
-/* Learning rate of the update of step `step`, from 0. */
+/* Learning rate of the update of step `step`, from 0; of a run with stages in the stage of the step. */
 double recipe_lr(const struct config *c, int64_t step);
 
 /* Parameters and groups, batch and tokens, and the learning rate of steps[0..n). */

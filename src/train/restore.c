@@ -41,22 +41,23 @@ static void log_changed_data(const struct trainer *t, const struct checkpoint_me
     json_decref(data);
 }
 
-static bool resume_auto(const struct config *c)
+static bool resume_auto(const char *resume)
 {
-    return strcmp(c->resume, "auto") == 0;
+    return strcmp(resume, "auto") == 0;
 }
 
 /* Which checkpoint to start from, with auto the newest good one before step *before, which
  * becomes its step; path[0] == 0: none, start fresh.  Root only. */
-static status_t choose(const struct config *c, int64_t *before, char path[PATH_MAX])
+static status_t choose(const struct config *c, const char *resume, int64_t *before,
+                       char path[PATH_MAX])
 {
     char inside[PATH_MAX];
     path[0] = '\0';
-    if (resume_auto(c)) {
+    if (resume_auto(resume)) {
         if (!file_is_dir(c->run_dir)) return STATUS_OK;
         return checkpoint_find_before(c->run_dir, *before, path, before);
     }
-    if (strcmp(c->resume, "never") == 0) {
+    if (strcmp(resume, "never") == 0) {
         if (!file_is_dir(c->run_dir)) return STATUS_OK;
         TRY(checkpoint_find_latest(c->run_dir, path));
         if (!path[0]) return STATUS_OK;
@@ -65,15 +66,14 @@ static status_t choose(const struct config *c, int64_t *before, char path[PATH_M
                           "another train.run_dir",
                           path);
     }
-    file_join(inside, sizeof inside, c->resume, "model.h5");
+    file_join(inside, sizeof inside, resume, "model.h5");
     if (file_exists(inside)) {
-        snprintf(path, PATH_MAX, "%s", c->resume);
+        snprintf(path, PATH_MAX, "%s", resume);
         return STATUS_OK;
     }
-    TRY(checkpoint_find_latest(c->resume, path));
+    TRY(checkpoint_find_latest(resume, path));
     if (path[0]) return STATUS_OK;
-    return status_set(STATUS_CONFIG, "checkpoint.resume: %s holds no checkpoint",
-                      c->resume);
+    return status_set(STATUS_CONFIG, "checkpoint.resume: %s holds no checkpoint", resume);
 }
 
 /* The mirror's ranges, all that this rank updates; malloc'ed, caller frees. */
@@ -131,10 +131,23 @@ static void spread_state(struct trainer *t)
 status_t trainer_start_fresh(struct trainer *t)
 {
     t->progress = (struct progress){.scale = loss_scale_begin(t->dtype, 0, 0),
+                                    .data_step = t->config->span.data_step,
                                     .validation_loss = (double)NAN};
     TRY(comm_agree(t->world, init_state(t)));
     spread_state(t);
     return STATUS_OK;
+}
+
+/* A checkpoint's place in the data is one of the order it was saved in.  In another the run begins
+ * anew, and what losses were like in the other says nothing. */
+static void begin_data(struct trainer *t)
+{
+    const int64_t data_step = t->config->span.data_step;
+    struct progress *p = &t->progress;
+    if (p->data_step == data_step) return;
+    p->data_step = data_step;
+    p->next_sample = 0;
+    p->spike = (struct spike){0};
 }
 
 /* *damaged: the checkpoint is of this model, but some rank cannot have its numbers.  The status
@@ -149,12 +162,14 @@ static status_t load(struct trainer *t, const char *path, bool *damaged)
     *damaged = st == STATUS_OK;
     if (st == STATUS_OK) st = comm_agree(t->world, read_state(t, ckpt));
     *damaged = *damaged && st == STATUS_CHECKPOINT;
-    if (st == STATUS_OK) st = comm_agree(t->world, config_dump(t->config, &now));
+    if (st == STATUS_OK)
+        st = comm_agree(t->world, config_dump(config_whole(t->config), &now));
     if (st == STATUS_OK) {
         const struct checkpoint_meta *m = checkpoint_meta(ckpt);
         t->progress = (struct progress){
             .step = m->step,
             .next_sample = m->next_sample,
+            .data_step = m->data_step,
             .tokens = m->tokens,
             .skipped = m->skipped_steps,
             .log_loss_sum = m->log_loss_sum,
@@ -164,7 +179,8 @@ static status_t load(struct trainer *t, const char *path, bool *damaged)
             .rollbacks = m->rollbacks,
             .validation_loss = m->validation_loss,
             .metrics_bytes = m->metrics_bytes};
-        log_changed_data(t, m);
+        if (m->data_step == t->config->span.data_step) log_changed_data(t, m);
+        begin_data(t);
         st = comm_agree(t->world, config_compare(m->config, now, log_change, NULL));
     }
     free(now);
@@ -179,7 +195,8 @@ static status_t restore_from(struct trainer *t, int64_t *before, char path[PATH_
     *damaged = false;
     memset(path, 0, PATH_MAX); /* it travels whole */
     const bool root = comm_rank(t->world) == 0;
-    TRY(comm_agree(t->world, root ? choose(t->config, before, path) : STATUS_OK));
+    TRY(comm_agree(t->world,
+                   root ? choose(t->config, t->resume, before, path) : STATUS_OK));
     comm_broadcast(t->world, path, PATH_MAX, 0);
     return path[0] ? load(t, path, damaged) : STATUS_OK;
 }
@@ -192,7 +209,7 @@ status_t trainer_restore(struct trainer *t)
     const bool root = comm_rank(t->world) == 0;
     TRY(space_check(t));
     status_t st = restore_from(t, &before, path, &damaged);
-    for (; damaged && resume_auto(t->config); refused++) {
+    for (; damaged && resume_auto(t->resume); refused++) {
         if (root) log_warn("refused: %s", status_message());
         st = restore_from(t, &before, path, &damaged);
     }
@@ -209,16 +226,30 @@ status_t trainer_restore(struct trainer *t)
     return trainer_start_fresh(t);
 }
 
+int64_t restore_foresee(const struct config *c)
+{
+    char path[PATH_MAX];
+    int64_t step = INT64_MAX;
+    struct checkpoint *ckpt = NULL;
+    if (choose(c, c->resume, &step, path) != STATUS_OK || !path[0] ||
+        checkpoint_open(&ckpt, path) != STATUS_OK)
+        return 0;
+    step = checkpoint_meta(ckpt)->step;
+    checkpoint_close(&ckpt);
+    return step;
+}
+
 /* As choose, for a rollback. */
 static status_t choose_before(const struct config *c, int64_t *before,
                               char path[PATH_MAX])
 {
     const int64_t bound = *before;
     TRY(checkpoint_find_before(c->run_dir, bound, path, before));
-    if (path[0]) return STATUS_OK;
+    if (path[0] && *before >= c->span.first_step) return STATUS_OK;
     return status_set(STATUS_DIVERGED,
-                      "%s holds no checkpoint of a step before %jd to return to",
-                      c->run_dir, (intmax_t)bound);
+                      "%s holds no checkpoint of a step before %jd%s%s to return to",
+                      c->run_dir, (intmax_t)bound, c->span.name ? " in stage " : "",
+                      c->span.name ? c->span.name : "");
 }
 
 status_t trainer_roll_back(struct trainer *t, int64_t step)

@@ -80,7 +80,7 @@ static void hash_recipe(const struct trainer *t, char hex[HASH_SHA256_HEX])
 {
     const struct config *c = t->config;
     char *recipe = NULL, weight[64];
-    if (config_recipe(c, &recipe) != STATUS_OK) die("%s", status_message());
+    if (config_recipe(config_whole(c), &recipe) != STATUS_OK) die("%s", status_message());
     struct hash_sha256_stream *h = hash_sha256_stream_create();
     hash_sha256_stream_update(h, recipe, strlen(recipe));
     for (int i = 0; i < c->train.n; i++) {
@@ -115,6 +115,7 @@ static status_t make_meta(const struct trainer *t, struct checkpoint_meta *m)
     const bool fp16 = t->dtype == DTYPE_F16;
     *m = (struct checkpoint_meta){.step = p->step,
                                   .next_sample = p->next_sample,
+                                  .data_step = p->data_step,
                                   .tokens = p->tokens,
                                   .skipped_steps = p->skipped,
                                   .log_loss_sum = p->log_loss_sum,
@@ -131,7 +132,7 @@ static status_t make_meta(const struct trainer *t, struct checkpoint_meta *m)
                                       t->metrics ? metrics_bytes(t->metrics) : 0,
                                   .versions = t->saving.versions,
                                   .data = t->saving.data};
-    return config_dump(t->config, &m->config);
+    return config_dump(config_whole(t->config), &m->config);
 }
 
 /* ---- life ----------------------------------------------------------------------------------- */

@@ -158,6 +158,7 @@ status_t selfcheck_layout(struct selfcheck_trace *trace, struct comm *world,
     *trace = (struct selfcheck_trace){0};
     config.precision = CONFIG_PRECISION_FP32;
     config.checkpoint_async = false; /* nothing goes on meanwhile */
+    config.span.schedule_step = 0;   /* its first steps are a run's */
     status_t st = trainer_init(&t, world, &config);
     if (st == STATUS_OK) st = trainer_start_fresh(&t);
     if (st == STATUS_OK) st = comm_agree(world, trainer_start_loader(&t));
@@ -183,7 +184,7 @@ status_t selfcheck_alone(struct selfcheck_trace *trace, const struct config *c,
     one.dp = one.tp = one.cp = one.pp = 1;
     one.chunks = 1;
     one.pipeline = PP_1F1B;
-    one.stages = parts;
+    one.split = parts;
     one.zero = 0;
     one.recompute = CONFIG_RECOMPUTE_NONE;
     TRY(comm_alone(&alone));
@@ -288,7 +289,7 @@ static bool shrink(struct config *c, int64_t parts)
     const int64_t half = c->arch.n_layers / 2 > parts ? c->arch.n_layers / 2 : parts;
     if (half >= c->arch.n_layers) return false;
     c->arch.n_layers = half;
-    c->stages = automatic;
+    c->split = automatic;
     return true;
 }
 

@@ -114,9 +114,7 @@ static status_t check_folder(const struct trainer *t)
 static status_t check_file_limit(const struct trainer *t)
 {
     struct rlimit limit;
-    double need = 1e6;
-    for (int64_t i = 0; i < zero_n_owned(t->zero); i++)
-        need += 12.0 * (double)zero_owned(t->zero, i).count;
+    const double need = 12.0 * (double)t->plan.owned_elements + 1e6;
     if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY ||
         need <= (double)limit.rlim_cur)
         return STATUS_OK;

@@ -9,6 +9,7 @@
 #include "core/rng.h"
 #include "optim/optim.h"
 #include "train/deadline.h"
+#include "train/recipe.h"
 #include "train/signals.h"
 #include "train/trainer.h"
 
@@ -308,7 +309,7 @@ void train_gradients(struct trainer *t, struct step_stats *stats)
                                  .stop_requested = sums[STOP] > 0,
                                  .saving = sums[SAVING] > 0};
     stats->grad_norm = sqrt(sums[SQUARES]) * stats->gradient_scale;
-    stats->lr = c->optim.lr * schedule_factor(&c->schedule, t->progress.step);
+    stats->lr = recipe_lr(c, t->progress.step);
     stats->finite = isfinite(stats->loss) && isfinite(stats->grad_norm);
     stats->skipped =
         !stats->finite || spike_is(&t->progress.spike, stats->loss, c->spike_sigma);

@@ -1,20 +1,13 @@
-#include "train/train.h"
+/* The steps of one segment, and what they are followed by. */
+#include "train/trainer.h"
 
-#include <limits.h>
 #include <math.h>
-#include <stdlib.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "core/clock.h"
-#include "core/file.h"
 #include "core/log.h"
-#include "train/deadline.h"
 #include "train/evaluate.h"
 #include "train/metrics.h"
-#include "train/plot.h"
-#include "train/signals.h"
-#include "train/trainer.h"
 
 /* When the log interval began; its sums are part of struct progress, since a checkpoint may
  * fall inside. */
@@ -49,6 +42,7 @@ static void report(struct trainer *t, struct metrics *m, const struct interval *
     const double flops =
         rate * arch_flops_per_token(&t->config->arch, t->config->sequence_length);
     const struct metrics_record r = {.step = p->step,
+                                     .stage = t->config->span.name,
                                      .tokens = p->tokens,
                                      .skipped = p->skipped,
                                      .loss = loss,
@@ -95,6 +89,7 @@ static status_t validate(struct trainer *t, struct metrics *m)
     t->progress.validation_loss = e.loss;
     if (!m) return STATUS_OK;
     metrics_validation(m, &(struct metrics_eval){.step = t->progress.step,
+                                                 .stage = c->span.name,
                                                  .sequences = e.n_sequences,
                                                  .targets = e.n_targets,
                                                  .loss = e.loss,
@@ -154,7 +149,7 @@ static status_t after_step(struct trainer *t, struct metrics *m, struct interval
 {
     const struct config *c = t->config;
     const int64_t step = t->progress.step;
-    const bool last = step == c->steps;
+    const bool last = step == c->span.end_step;
     if (!s->skipped) {
         t->progress.log_loss_sum += s->loss * (double)s->n_targets;
         t->progress.log_targets += s->n_targets;
@@ -177,84 +172,23 @@ static status_t after_step(struct trainer *t, struct metrics *m, struct interval
     return due(c->checkpoint_interval, step) ? saving_begin(t) : STATUS_OK;
 }
 
-static status_t loop(struct trainer *t, struct metrics *m)
+status_t train_loop(struct trainer *t, struct metrics *m)
 {
     const struct config *c = t->config;
     struct interval i = interval_begin(t);
     struct step_stats s = {0};
     int64_t bad = 0;
-    if (t->progress.step < c->steps) loader_wait_seconds(t->loader); /* the first fill */
-    while (t->progress.step < c->steps && !s.stop_requested) {
+    const int64_t end = c->span.end_step;
+    if (t->progress.step < end) loader_wait_seconds(t->loader); /* the first fill */
+    while (t->progress.step < end && !s.stop_requested) {
         train_step(t, &s);
         TRY(after_step(t, m, &i, &s, &bad));
     }
-    if (s.stop_requested && t->progress.step < c->steps)
+    if (s.stop_requested && t->progress.step < config_whole(c)->steps)
         return status_set(
             STATUS_REQUEUE,
             "stopped by a signal or the time limit after step %jd, saved; start "
             "again to continue",
             (intmax_t)t->progress.step);
     return STATUS_OK;
-}
-
-/* What does not change in the run folder: configuration and tokenizer. */
-static status_t prepare_folder(const struct config *c)
-{
-    char path[PATH_MAX], *text = NULL;
-    size_t bytes;
-    TRY(config_dump(c, &text));
-    file_join(path, sizeof path, c->run_dir, "config.yaml");
-    status_t st = file_replace(path, text, strlen(text));
-    free(text);
-    if (st != STATUS_OK || !c->tokenizer[0]) return st;
-    TRY(file_read(c->tokenizer, 256u << 20, &text, &bytes));
-    file_join(path, sizeof path, c->run_dir, "tokenizer.json");
-    st = file_replace(path, text, bytes);
-    free(text);
-    return st;
-}
-
-status_t train_run(struct comm *world, struct config *c)
-{
-    struct trainer t = {0};
-    struct metrics *m = NULL;
-    const bool root = comm_rank(world) == 0;
-    status_t st = trainer_init(&t, world, c);
-    if (st == STATUS_OK) {
-        if (root) st = run_lock_acquire(&t.lock, c->run_dir, RUN_LOCK_PATIENCE_SECONDS);
-        st = comm_agree(world, st);
-    }
-    if (st == STATUS_OK) st = trainer_restore(&t);
-    if (st == STATUS_OK && t.progress.step >= c->steps) {
-        log_info("nothing to do: step %jd of train.steps %jd is reached",
-                 (intmax_t)t.progress.step, (intmax_t)c->steps);
-        /* what came from elsewhere ends up in this run's folder all the same */
-        if (strcmp(c->resume, "auto") != 0) st = saving_now(&t);
-        trainer_release(&t);
-        return st;
-    }
-    if (st == STATUS_OK) st = comm_agree(world, root ? prepare_folder(c) : STATUS_OK);
-    if (st == STATUS_OK) {
-        if (root)
-            st = metrics_open(&m, c->run_dir, c->steps, t.progress.step,
-                              strcmp(c->resume, "auto") == 0 ? t.progress.metrics_bytes
-                                                             : 0,
-                              c->tensorboard);
-        t.metrics = m;
-        if (st == STATUS_OK) st = trainer_start_loader(&t);
-        st = comm_agree(world, st);
-    }
-    if (st == STATUS_OK) {
-        signals_arm();
-        t.deadline = deadline_begin(c);
-        st = loop(&t, m);
-        log_set_step(-1);
-    }
-    if (root && m) {
-        const status_t closed = metrics_close(&m);
-        const status_t drawn = plot_loss(c->run_dir);
-        if (closed != STATUS_OK || drawn != STATUS_OK) log_warn("%s", status_message());
-    }
-    trainer_release(&t);
-    return st;
 }

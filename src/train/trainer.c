@@ -9,6 +9,7 @@
 #include "train/launch.h"
 #include "train/place.h"
 #include "train/signals.h"
+#include "train/space.h"
 
 /* ---- what the data and the ranks decide --------------------------------------------------- */
 
@@ -219,7 +220,7 @@ static status_t compare_notes(struct trainer *t, const struct config *c)
         omp_set_num_threads(t->n_threads);
         return STATUS_OK;
     }
-    TRY(comm_agree(t->world, config_dump(c, &text)));
+    TRY(comm_agree(t->world, config_dump(config_whole(c), &text)));
     const status_t st = launch_check(t->world, text, (int)c->threads, &t->n_threads);
     free(text);
     if (st == STATUS_OK) omp_set_num_threads(t->n_threads);
@@ -245,10 +246,11 @@ static void print_setup(const struct trainer *t)
     memory_plan_print(&t->plan, comm_size(t->world));
 }
 
-status_t trainer_init(struct trainer *t, struct comm *world, struct config *c)
+/* All that can go wrong before memory is taken. */
+static status_t prepare(struct trainer *t, struct comm *world, struct config *c)
 {
     int sizes[MESH_AXES];
-    *t = (struct trainer){.config = c, .world = world};
+    *t = (struct trainer){.config = c, .resume = c->resume, .world = world};
     TRY(compare_notes(t, c));
     TRY(comm_agree(world, layout_sizes(c, comm_size(world), sizes)));
     TRY(choose_place(t));
@@ -260,7 +262,22 @@ status_t trainer_init(struct trainer *t, struct comm *world, struct config *c)
     TRY(comm_agree(world, plan(t)));
     layout_print(&t->layout, world);
     print_setup(t);
-    TRY(memory_plan_check(&t->plan, world, t->device));
+    return memory_plan_check(&t->plan, world, t->device);
+}
+
+status_t trainer_check(struct comm *world, struct config *c, struct memory_plan *plan)
+{
+    struct trainer t;
+    status_t st = prepare(&t, world, c);
+    if (st == STATUS_OK) st = space_check(&t);
+    *plan = t.plan;
+    trainer_release(&t);
+    return st;
+}
+
+status_t trainer_init(struct trainer *t, struct comm *world, struct config *c)
+{
+    TRY(prepare(t, world, c));
     TRY(comm_agree(world, allocate(t)));
     TRY(saving_init(t));
     comm_sum_f64(world, &t->peak_flops, 1);
@@ -282,7 +299,6 @@ void trainer_release(struct trainer *t)
 {
     void *block = t->memory.base;
     saving_release(t);
-    run_lock_release(&t->lock);
     if (t->dp) train_settle(t); /* whoever gets here has company: statuses are agreed */
     if (t->device) device_wait(t->device);
     loader_destroy(&t->loader);

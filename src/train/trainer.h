@@ -21,7 +21,8 @@
 /* What a step's numbers depend on besides weights and moments; saved with every checkpoint. */
 struct progress {
     int64_t step;        /* steps done */
-    int64_t next_sample; /* global index of the first sample not yet used */
+    int64_t next_sample; /* index of the first sample not yet used, in an order */
+    int64_t data_step;   /* that began at this step: config_span */
     int64_t tokens;      /* targets trained on */
     int64_t skipped;     /* steps whose update was left out */
     /* since the last log line: sum of losses over targets, targets */
@@ -35,8 +36,9 @@ struct progress {
 };
 
 struct trainer {
-    const struct config *config; /* borrowed */
-    struct comm *world;          /* borrowed */
+    const struct config *config; /* borrowed; of one segment of the run */
+    const char *resume; /* checkpoint.resume, or "auto" behind the first segment */
+    struct comm *world; /* borrowed */
     struct layout layout;
     struct pp_schedule schedule;
     int n_threads;
@@ -61,7 +63,7 @@ struct trainer {
     struct zero *zero;
     struct mirror mirror;
     struct saving saving;
-    struct run_lock *lock; /* of the run folder; NULL on all ranks but one */
+    struct run_lock *lock; /* borrowed; of the run folder; NULL on all ranks but one */
     struct metrics
         *metrics; /* borrowed; NULL on all ranks but one, and while nothing is kept */
     struct device_graph
@@ -81,6 +83,11 @@ struct parts_options trainer_parts(const struct trainer *t);
 /* Collective on world; agreed.  Release it also after a failure, together. */
 MUST_USE status_t trainer_init(struct trainer *t, struct comm *world, struct config *c);
 void trainer_release(struct trainer *t);
+
+/* Would trainer_init succeed, and is there room for checkpoints?  Everything short of taking the
+ * memory is done, and undone.  *plan: this rank's.  Collective on world; agreed. */
+MUST_USE status_t trainer_check(struct comm *world, struct config *c,
+                                struct memory_plan *plan);
 
 /* Start the loader at t->progress; call once, after the state is settled. */
 MUST_USE status_t trainer_start_loader(struct trainer *t);
@@ -116,6 +123,13 @@ void train_update(struct trainer *t, const struct step_stats *stats);
  * Collective on world.  Step regime. */
 void train_settle(struct trainer *t);
 
+/* ---- train.c ----------------------------------------------------------------------------- */
+
+/* Steps from where t->progress is to the end of the segment, with metrics, evaluations and saves; the
+ * last step is saved.  m: NULL on all ranks but one.  STATUS_REQUEUE: stopped before the end of the
+ * run, saved.  Collective on world; agreed. */
+MUST_USE status_t train_loop(struct trainer *t, struct metrics *m);
+
 /* ---- restore.c --------------------------------------------------------------------------- */
 
 /* Fresh weights at step 0, whatever lies in the run folder.  Collective; agreed. */
@@ -123,6 +137,10 @@ MUST_USE status_t trainer_start_fresh(struct trainer *t);
 /* Fresh weights, or those of the checkpoint that checkpoint.resume names.  Collective; agreed. */
 MUST_USE status_t trainer_restore(struct trainer *t);
 
-/* Return to the newest good checkpoint of a step up to `step`; the data goes on where it is.
- * The loader starts again.  STATUS_DIVERGED if there is none.  Collective; agreed. */
+/* Steps that the checkpoint has done which trainer_restore would begin with, as far as can be told
+ * without reading it; 0 if there is none.  Local. */
+int64_t restore_foresee(const struct config *c);
+
+/* Return to the newest good checkpoint of a step up to `step` of this segment; the data goes on where
+ * it is.  The loader starts again.  STATUS_DIVERGED if there is none.  Collective; agreed. */
 MUST_USE status_t trainer_roll_back(struct trainer *t, int64_t step);

@@ -108,6 +108,7 @@ static inline struct checkpoint_meta some_meta(int64_t step)
 {
     return (struct checkpoint_meta){.step = step,
                                     .next_sample = 1000 + step,
+                                    .data_step = step / 2,
                                     .tokens = (int64_t)1 << 60,
                                     .skipped_steps = 3,
                                     .loss_scale = 64,

@@ -119,6 +119,7 @@ TEST(meta_comes_back_as_written)
     const struct checkpoint_meta *got = checkpoint_meta(c), want = some_meta(123456789);
     assert_int_equal(got->step, want.step);
     assert_int_equal(got->next_sample, want.next_sample);
+    assert_int_equal(got->data_step, want.data_step);
     assert_int_equal(got->tokens, want.tokens);
     assert_int_equal(got->skipped_steps, want.skipped_steps);
     assert_true(got->loss_scale == want.loss_scale);

@@ -113,37 +113,6 @@ TEST(a_long_override_is_cut_in_messages)
     assert_true(strlen(status_message()) < 300);
 }
 
-static bool same_sources(const struct config_sources *a, const struct config_sources *b)
-{
-    bool same = a->n == b->n;
-    for (int i = 0; same && i < a->n; i++)
-        same = strcmp(a->items[i].path, b->items[i].path) == 0 &&
-               a->items[i].weight == b->items[i].weight;
-    return same;
-}
-
-static bool same_value(const struct config *a, const struct config *b,
-                       const struct config_key *k)
-{
-    const void *x = config_field(a, k), *y = config_field(b, k);
-    switch (k->type) {
-    case CONFIG_BOOL:
-        return *(const bool *)x == *(const bool *)y;
-    case CONFIG_INTEGER:
-        return *(const int64_t *)x == *(const int64_t *)y;
-    case CONFIG_NUMBER:
-        return *(const double *)x == *(const double *)y;
-    case CONFIG_ENUM:
-        return *(const int *)x == *(const int *)y;
-    case CONFIG_FAMILY:
-    case CONFIG_TEXT:
-        return strcmp(*(char *const *)x, *(char *const *)y) == 0;
-    case CONFIG_SOURCES:
-        return same_sources(x, y);
-    }
-    return false;
-}
-
 /* The dump of c is read back to the same values and has the same dump; releases c. */
 static void assert_round_trip(struct config *c)
 {
@@ -152,7 +121,7 @@ static void assert_round_trip(struct config *c)
     ASSERT_OK(config_dump(c, &text));
     ASSERT_OK(config_parse(&back, "dump", text, strlen(text), NULL, 0));
     for (int i = 0; i < config_n_keys; i++)
-        if (!same_value(c, &back, &config_keys[i]))
+        if (!config_same_value(c, &back, &config_keys[i]))
             fail_msg("%s changed on the way through\n%s", config_keys[i].name, text);
     ASSERT_OK(config_dump(&back, &again));
     assert_string_equal(text, again);
