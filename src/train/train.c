@@ -39,8 +39,10 @@ static void report(struct trainer *t, struct metrics *m, const struct interval *
     p->log_targets = 0;
     if (!m) return;
     const double rate = (double)(p->tokens - i->first_tokens) / worst[0];
-    const double flops =
-        rate * arch_flops_per_token(&t->config->arch, t->config->sequence_length);
+    const int64_t T =
+        t->config->sequence_length; /* tokens without a target cost as much */
+    const double flops = steps * (double)(config_global_batch(t->config) * T) / worst[0] *
+                         arch_flops_per_token(&t->config->arch, T);
     const struct metrics_record r = {.step = p->step,
                                      .stage = t->config->span.name,
                                      .tokens = p->tokens,

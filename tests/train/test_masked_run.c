@@ -73,6 +73,30 @@ TEST(the_loss_is_the_mean_over_the_tokens_to_be_predicted)
     }
 }
 
+/* Model FLOP of the first step, as its metrics tell. */
+static double first_flops(const char *folder, const char *name)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/%s/metrics.jsonl", folder, name);
+    json_t *first = json_load_file(path, JSON_DISABLE_EOF_CHECK, NULL);
+    const json_t *machine = json_object_get(first, "machine");
+    const double rate = json_real_value(json_object_get(machine, "flops_per_second"));
+    const double flops = rate * json_real_value(json_object_get(machine, "seconds"));
+    json_decref(first);
+    return flops;
+}
+
+TEST(a_token_without_a_target_is_work_too)
+{
+    const char *folder = test_folder();
+    int64_t targets = 0;
+    run_prepare(folder);
+    first_loss(folder, "seven", 0x7f, &targets);
+    first_loss(folder, "single", 0x02, &targets);
+    const double all = first_flops(folder, "seven"), one = first_flops(folder, "single");
+    assert_true(all > 0 && fabs(all - one) < 1e-4 * all);
+}
+
 /* The corpus of run_prepare, with the first half of each document left out, and all of one in
  * three, so that whole windows have no target. */
 static void write_corpus(const char *folder, const char *name)
