@@ -28,7 +28,7 @@ static const char help[] =
     "e.g. 0,1,99\n"
     "  --sample N         print the first N documents of a token file (rows, if it is in "
     "rows;\n"
-    "                     1024 tokens at a time, if it has no index), one token a line: "
+    "                     64 tokens at a time, if it has no index), one token a line: "
     "its\n"
     "                     number, id, 1 if it is to be predicted, and text\n"
     "  --seed S           with --sample: draw them at random\n"

@@ -25,7 +25,7 @@ static void print_text(const struct tokenizer *t, int32_t id)
 
 /* ---- a sample --------------------------------------------------------------------------- */
 
-enum { PIECE_TOKENS = 1024 };
+enum { PIECE_TOKENS = 64 };
 
 /* What a sample takes: rows, or documents, or so many tokens. */
 static int64_t count_pieces(const struct token_file_info *i)
