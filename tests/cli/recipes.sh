@@ -17,6 +17,14 @@ recipes=$(grep -l '^# Published for' "$YOKE_SOURCE"/configs/*.yaml | wc -l)
 [ "$(tail -n 1 out)" = "recipes: 1 of 1 ran" ] || fail "$(cat out)"
 grep -q 'on each of 2 ranks' smoke/pythia-70m/log || fail "not on two ranks: $(cat smoke/pythia-70m/log)"
 
+# each says where it comes from and what it is made for
+for config in $(grep -l '^# Published for' "$YOKE_SOURCE"/configs/*.yaml); do
+    for words in 'Source of the numbers: ' '8 GPUs: ' 'Unknown: ' 'Not the same: '; do
+        grep -q "^# $words" "$config" || fail "$config: does not say \"$words\""
+    done
+    grep -q "\`$(basename "$config" .yaml)\`" "$YOKE_SOURCE/docs/recipes.md" || fail "$config: not in docs/recipes.md"
+done
+
 # a recipe that cannot run is no success
 rm -rf smoke/gpt2-124m && mkdir -p smoke/gpt2-124m/run/metrics.jsonl
 YOKE=/bin/false "$smoke" --out "$PWD/smoke" gpt2-124m >out 2>&1 && fail "a recipe that fails counts: $(cat out)"
