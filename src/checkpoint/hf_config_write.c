@@ -64,6 +64,7 @@ static void describe_gpt2(json_t *root, const struct arch *a)
     set_integer(root, "n_head", a->n_heads);
     set_integer(root, "n_inner", a->ffn);
     set_integer(root, "n_positions", a->max_positions);
+    set_integer(root, "n_ctx", a->max_positions); /* what llama.cpp's converter reads */
     set_number(root, "layer_norm_epsilon", a->norm_eps);
     set_text(root, "activation_function", "gelu_new");
     set_number(root, "attn_pdrop", 0);

@@ -205,6 +205,19 @@ one='"dtype": "F32", "shape": [1], "data_offsets"'
 bad_file 'overlaps the one before' "{\"a\": {$one: [0, 4]}, \"b\": {$one: [0, 4]}}" 4
 bad_file 'a gap in front of it' "{\"a\": {$one: [0, 4]}, \"b\": {$one: [8, 12]}}" 12
 bad_file 'lm_head.weight is of type I32; valid' '{"lm_head.weight": {"dtype": "I32", "shape": [1], "data_offsets": [0, 4]}}' 4
+# all of it is listed: what is missing, what is left over, what has another shape
+good_config
+cp "$fixtures/hf_llama/model.safetensors" bad/
+sed -i 's/"num_hidden_layers": 2/"num_hidden_layers": 1/; s/"attention_bias": false/"attention_bias": true/; s/"vocab_size": 1000/"vocab_size": 999/' bad/config.json
+refused 'its tensors are not those of the model .* see the 15 above'
+for want in 4:'tensor model.layers.0.self_attn.[qkvo]_proj.bias is missing' 9:'tensor model.layers.1.* is not one of this model' \
+    2:'has 2 dimensions, \[1000, 30\]; wanted: 2, \[999, 30\]'; do
+    [ "$(grep -c "${want#*:}" ../said/err)" -eq "${want%%:*}" ] || fail "does not list ${want%%:*} times ${want#*:}"
+done
+good_config
+for name in a b; do cp "$fixtures/hf_llama/model.safetensors" bad/$name.safetensors; done
+printf '{"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}' >bad/model.safetensors.index.json
+refused 'b.safetensors: tensor lm_head.weight is there twice, also in .*a.safetensors'
 good_config
 printf '{"weight_map": {"a": "../model.safetensors"}}' >bad/model.safetensors.index.json
 refused 'tensor a is not mapped to the name of a file'

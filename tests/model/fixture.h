@@ -18,7 +18,8 @@ enum { N_FIXTURES = sizeof fixture_names / sizeof *fixture_names };
 struct fixture {
     const char *family;
     json_t *json;
-    float *floats; /* values, then gradients of each case */
+    float *floats;        /* values, then gradients of each case */
+    const float *weights; /* in table order; NULL: out of `floats` */
     struct arch arch;
     struct param_table params;
     int64_t B, T;
@@ -37,6 +38,7 @@ static inline void fixture_open(struct fixture *f, const char *name)
     size_t n;
     const char *source = getenv("YOKE_SOURCE");
     assert_non_null(source);
+    *f = (struct fixture){.family = name};
     snprintf(path, sizeof path, "%s/tests/fixtures/model_%s.json", source, name);
     f->json = json_load_file(path, 0, NULL);
     assert_non_null(f->json);
@@ -53,7 +55,6 @@ static inline void fixture_open(struct fixture *f, const char *name)
                             .ffn = fixture_int(a, "ffn"),
                             .vocab_size = fixture_int(a, "vocab_size"),
                             .max_positions = fixture_int(a, "max_positions")};
-    f->family = name;
     ASSERT_OK(arch_family(&f->arch, name));
     ASSERT_OK(param_table_init(&f->params, &f->arch, NULL, 0));
     f->B = fixture_int(f->json, "B");
@@ -160,8 +161,12 @@ static inline void rig_set_weights(struct rig *r, const float *flat)
 
 static inline float *fixture_weights(const struct fixture *f)
 {
-    float *flat = test_alloc((size_t)f->params.n_elements * sizeof *flat);
-    fixture_to_flat(f, 0, flat);
+    const size_t bytes = (size_t)f->params.n_elements * sizeof(float);
+    float *flat = test_alloc(bytes);
+    if (f->weights)
+        memcpy(flat, f->weights, bytes);
+    else
+        fixture_to_flat(f, 0, flat);
     return flat;
 }
 
