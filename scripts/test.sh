@@ -41,7 +41,8 @@ scripts/build.sh "${build[@]}"
 report=$PWD/$folder/test-report.xml
 rm -f "$report"
 status=0
-ctest --test-dir "$folder" --output-on-failure --no-tests=error --parallel "$(nproc)" \
+# one more than there are cores: many tests start processes, or wait for a fault to be noticed
+ctest --test-dir "$folder" --output-on-failure --no-tests=error --parallel "$(($(nproc) + 1))" \
     --output-junit "$report" "${select[@]}" || status=$?
 
 # the attributes of <testsuite>: tests, failures, disabled, skipped
