@@ -201,7 +201,7 @@ static void run_attention_bwd(struct kernels *k)
 static void run_cross_entropy(struct kernels *k)
 {
     nn_cross_entropy(k->nn, k->loss, NULL, &k->y, &k->dwte, &k->x, &k->wte, k->tokens, 1,
-                     NULL);
+                     0, NULL);
 }
 
 /* bytes: read and written once each; flops: of matrix products. */

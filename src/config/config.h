@@ -77,6 +77,7 @@ struct config {
     int64_t eval_sequences;
     int64_t max_bad_steps; /* in a row before the run goes back */
     double spike_sigma;    /* 0: no loss is a spike */
+    double z_loss;         /* of nn_cross_entropy */
     int64_t max_rollbacks;
     double time_limit, time_margin; /* seconds; limit 0: none */
     /* optim: */

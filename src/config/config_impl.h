@@ -28,7 +28,7 @@ struct config_key {
 };
 
 enum {
-    CONFIG_MAX_KEYS = 96,
+    CONFIG_MAX_KEYS = 128,
     CONFIG_MAX_BYTES = 1 << 20, /* of a file */
     CONFIG_VALID_BYTES = 256,
     CONFIG_NAME_BYTES = 64, /* of a key's name with its section, and the final zero */

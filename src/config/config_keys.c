@@ -145,6 +145,11 @@ const struct config_key config_keys[] = {
      .doc = "steps between evaluations; 0: never.  Without data.validation it is 0"},
     {"train.eval_sequences", CONFIG_INTEGER, AT(eval_sequences), 1, 1e9, .initial = "64",
      .doc = "sequences of an evaluation"},
+    {"train.z_loss", CONFIG_NUMBER, AT(z_loss), 0, 1, .initial = "0.0",
+     .doc =
+         "so many times the square of the logarithm of the softmax's denominator is "
+         "added to the loss of a token, in training alone and reported apart: it keeps "
+         "logits small (PaLM, OLMo); 0: nothing"},
     {"train.max_bad_steps", CONFIG_INTEGER, AT(max_bad_steps), 1, 1e9, .initial = "10",
      .doc = "bad steps in a row, with a loss or gradient that is not finite or a spike, "
             "before the run goes back to the checkpoint before them and on behind their "

@@ -22,34 +22,17 @@ const struct config_key config_stage_keys[CONFIG_STAGE_KEYS] = {
 };
 
 /* What a stage may say: see config_is_among. */
-static const char *const staged[] = {"model.rope_",
-                                     "model.max_positions",
-                                     "model.recompute",
-                                     "data.train",
-                                     "data.validation",
-                                     "data.sequence_length",
-                                     "data.document_mask",
-                                     "data.repetition_",
-                                     "data.verify",
-                                     "data.loader_ahead",
-                                     "train.batch_",
-                                     "train.micro_batch",
-                                     "train.seed",
-                                     "train.eval_",
-                                     "train.max_bad_steps",
-                                     "train.spike_sigma",
-                                     "optim.",
-                                     "schedule.",
-                                     "parallel.dp",
-                                     "parallel.tp",
-                                     "parallel.cp",
-                                     "parallel.pp",
-                                     "parallel.sequence",
-                                     "parallel.schedule",
-                                     "parallel.chunks",
-                                     "parallel.stages",
-                                     "parallel.zero",
-                                     "parallel.bucket_mb"};
+static const char *const staged[] = {
+    "model.rope_",         "model.max_positions", "model.recompute",
+    "data.train",          "data.validation",     "data.sequence_length",
+    "data.document_mask",  "data.repetition_",    "data.verify",
+    "data.loader_ahead",   "train.batch_",        "train.micro_batch",
+    "train.z_loss",        "train.seed",          "train.eval_",
+    "train.max_bad_steps", "train.spike_sigma",   "optim.",
+    "schedule.",           "parallel.dp",         "parallel.tp",
+    "parallel.cp",         "parallel.pp",         "parallel.sequence",
+    "parallel.schedule",   "parallel.chunks",     "parallel.stages",
+    "parallel.zero",       "parallel.bucket_mb"};
 
 bool config_is_staged(const struct config_key *k)
 {

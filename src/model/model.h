@@ -51,6 +51,7 @@ struct model_options {
     enum model_recompute recompute;
     enum dtype dtype; /* of weights and activations */
     bool documents;   /* inputs will have doc_start: what is measured depends on it */
+    float z_loss;     /* of nn_cross_entropy, in training */
 };
 
 struct model;
@@ -111,7 +112,7 @@ int64_t model_all_rows(const struct model *m, int64_t B);
 /* The own rows of a tensor of all rows. */
 struct tensor model_own(const struct model *m, const struct tensor *all);
 
-/* Forward and backward of the summed loss, of a model in one piece: gradients of gradient_scale
+/* Forward and backward of the summed loss, with the z-loss, of a model in one piece: gradients of gradient_scale
  * times it accumulate, *loss, in device memory, is added to.  hooks may be NULL.  Collective on tp
  * and cp.  Step regime. */
 void model_train(struct model *m, const struct model_input *in, struct nn_loss *loss,

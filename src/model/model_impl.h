@@ -83,6 +83,7 @@ struct model {
     struct arena *arena;
     enum model_recompute recompute;
     enum dtype dtype;
+    float z_loss;
     int64_t T;                                       /* rows of a sequence here */
     struct tensor wte, wpe, dwte, dwpe, head, dhead; /* n_dims == 0: not here, or none */
     struct norm final_norm;

@@ -118,7 +118,7 @@ static void head(struct model *m, const struct model_pass *p, struct tensor *dx,
     tp_gather_end(m->tp);
     nn_cross_entropy(m->nn, p->loss, row_loss, dx ? &dh : NULL, dx ? &m->dhead : NULL, &h,
                      &m->head, p->in.targets, dx ? p->gradient_scale : 0,
-                     tp_size(m->tp) > 1 ? &slice : NULL);
+                     dx ? m->z_loss : 0, tp_size(m->tp) > 1 ? &slice : NULL);
     if (dx) {
         struct tensor dx_own = tp_own(m->tp, dx);
         const struct tensor dh_own = tp_own(m->tp, &dh);

@@ -158,6 +158,7 @@ status_t model_create(struct model **out, const struct model_options *o, struct 
                         .arena = arena,
                         .recompute = o->recompute,
                         .dtype = o->dtype,
+                        .z_loss = o->z_loss,
                         .T = o->T,
                         .unit_grads = unit_grads};
     m->widths = shard_widths(&m->arch, m->shard.tp_rank, m->shard.tp_size);

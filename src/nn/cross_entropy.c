@@ -26,36 +26,27 @@ static int64_t row_width(const struct nn *nn, int64_t V)
     return device_is_host(nn->device) ? V : (V + 63) / 64 * 64;
 }
 
-/* Rows of logits, to become losses and gradients. */
-struct chunk {
-    struct nn_loss *loss;
-    float *row_loss;
-    struct tensor *logits;
-    int64_t V;
-    const int32_t *targets;
-    float gradient_scale;
-};
-
-static void softmax(struct nn *nn, const struct chunk *c, float *stats,
+/* Logits of V tokens become losses and gradients. */
+static void softmax(struct nn *nn, struct nn_loss *loss, struct tensor *logits, int64_t V,
+                    const struct nn_loss_rows *rows, float *stats,
                     const struct nn_vocab_slice *slice)
 {
     if (!slice) {
-        nn->ops->softmax_loss(nn, c->loss, c->row_loss, c->logits, c->V, c->targets,
-                              c->gradient_scale);
+        nn->ops->softmax_loss(nn, loss, logits, V, rows);
         return;
     }
-    const int64_t rows = c->logits->shape[0];
-    nn->ops->softmax_stats(nn, stats + slice->index * rows * 3, c->logits, c->V,
-                           c->targets, slice);
-    slice->gather(slice->context, stats, rows);
-    nn->ops->softmax_part(nn, c->loss, c->row_loss, c->logits, c->V, stats, c->targets,
-                          slice, c->gradient_scale);
+    const int64_t n = logits->shape[0];
+    nn->ops->softmax_stats(nn, stats + slice->index * n * 3, logits, V, rows->targets,
+                           slice);
+    slice->gather(slice->context, stats, n);
+    nn->ops->softmax_part(nn, loss, logits, V, rows, stats, slice);
 }
 
 void nn_cross_entropy(struct nn *nn, struct nn_loss *loss, float *row_loss,
                       struct tensor *dx, struct tensor *dw, const struct tensor *x,
                       const struct tensor *w, const int32_t *targets,
-                      float gradient_scale, const struct nn_vocab_slice *slice)
+                      float gradient_scale, float z_loss,
+                      const struct nn_vocab_slice *slice)
 {
     const enum dtype t = x->dtype;
     CHECK(x->n_dims == 2 && w->n_dims == 2 && x->shape[1] == w->shape[1]);
@@ -64,6 +55,7 @@ void nn_cross_entropy(struct nn *nn, struct nn_loss *loss, float *row_loss,
     CHECK(N > 0 && V > 0 && V <= INT32_MAX);
     CHECK(!dx || (nn_is_2d(dx, t, N, C) && nn_is_2d(dw, DTYPE_F32, V, C)));
     CHECK(!dx || gradient_scale > 0);
+    CHECK(z_loss >= 0);
 
     /* all parts are cut into the same chunks, because they meet in each */
     const int64_t part =
@@ -72,19 +64,19 @@ void nn_cross_entropy(struct nn *nn, struct nn_loss *loss, float *row_loss,
     const size_t mark = arena_mark(&nn->scratch);
     void *logits = arena_alloc(&nn->scratch, (size_t)(most * width) * dtype_bytes(t));
     float *losses = arena_floats(&nn->scratch, most);
+    float *squares = z_loss > 0 ? arena_floats(&nn->scratch, most) : NULL;
     float *stats = slice ? arena_floats(&nn->scratch, slice->count * most * 3) : NULL;
     for (int64_t n = 0; n < N; n += most) {
         const int64_t rows = clamp(N - n, 0, most);
         struct tensor lc = tensor_2d(logits, t, rows, width);
         const struct tensor xc = tensor_rows(x, n, rows);
         nn->ops->matmul(nn, &lc, &xc, false, w, true, NN_ASSIGN);
-        const struct chunk c = {.loss = loss,
-                                .row_loss = row_loss ? row_loss + n : losses,
-                                .logits = &lc,
-                                .V = V,
-                                .targets = targets + n,
-                                .gradient_scale = dx ? gradient_scale : 0};
-        if (!nn->measuring) softmax(nn, &c, stats, slice);
+        const struct nn_loss_rows lr = {.targets = targets + n,
+                                        .loss = row_loss ? row_loss + n : losses,
+                                        .square = squares,
+                                        .gradient_scale = dx ? gradient_scale : 0,
+                                        .z_loss = z_loss};
+        if (!nn->measuring) softmax(nn, loss, &lc, V, &lr, stats, slice);
         if (dx) {
             struct tensor dxc = tensor_rows(dx, n, rows);
             nn->ops->matmul(nn, &dxc, &lc, false, w, false, NN_ASSIGN);

@@ -260,8 +260,17 @@ void nn_embedding_bwd(struct nn *nn, struct tensor *dwte, struct tensor *dwpe,
 /* ---- cross_entropy.c: LM head and loss in one ------------------------------------------- */
 
 struct nn_loss {
-    double sum;        /* sum over counted rows of -log softmax(x w^T)[target] */
+    double sum;   /* sum over counted rows of -log softmax(x w^T)[target] */
+    double z_sum; /* of lse^2, lse = log sum exp(x w^T); untouched without a z-loss */
     int64_t n_targets; /* counted rows: those with target >= 0 */
+};
+
+/* What a chunk of rows of logits needs to become losses and gradients; in device memory. */
+struct nn_loss_rows {
+    const int32_t *targets; /* [N] */
+    float *loss;            /* [N] assigned, 0 where target < 0 */
+    float *square;          /* [N] the same of lse^2; NULL without a z-loss */
+    float gradient_scale, z_loss;
 };
 
 /* A part of the vocabulary: each of `count` ranks has one and calls with the same x and targets. */
@@ -276,7 +285,10 @@ struct nn_vocab_slice {
 };
 
 /* logits = x w^T are made for a chunk of rows at a time, turned into their own gradient in
- * place, and used up: [N,V] is never held.  The gradient is that of gradient_scale * *sum*.
+ * place, and used up: [N,V] is never held.  The gradient is that of
+ *   gradient_scale * (sum + z_loss * z_sum)
+ * which is gradient_scale * (softmax (1 + 2 z_loss lse) - onehot) for a row of logits.  The second
+ * term keeps lse near 0 (Chowdhery et al. 2022, arXiv:2204.02311, section 5); z_loss 0: none.
  * x: [N,C]; w: [V,C]; targets: [N], -1 = not counted.
  * dx: [N,C] assigned, dw: [V,C] accumulates; both NULL: loss only.
  * *loss, in device memory, is added to.  row_loss: [N] or NULL, 0 for rows that are not counted.
@@ -286,7 +298,8 @@ struct nn_vocab_slice {
 void nn_cross_entropy(struct nn *nn, struct nn_loss *loss, float *row_loss,
                       struct tensor *dx, struct tensor *dw, const struct tensor *x,
                       const struct tensor *w, const int32_t *targets,
-                      float gradient_scale, const struct nn_vocab_slice *slice);
+                      float gradient_scale, float z_loss,
+                      const struct nn_vocab_slice *slice);
 
 /* ---- adamw_update.c, sum_squares.c, cast.c: on flat ranges -------------------------------- */
 

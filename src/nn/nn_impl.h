@@ -87,22 +87,20 @@ struct nn_ops {
     void (*embedding_fwd)(struct nn *nn, struct tensor *y, const struct tensor *wte,
                           const struct tensor *wpe, const int32_t *tokens,
                           const int32_t *positions, int64_t first_token);
-    /* logits[n,:V] becomes gradient_scale * (softmax(logits[n,:V]) - onehot(target)), zero where
-     * target < 0; with gradient_scale == 0 logits are left alone.  row_loss[n] is assigned, *loss
-     * (device memory) added to.  Rows may be longer than V. */
-    void (*softmax_loss)(struct nn *nn, struct nn_loss *loss, float *row_loss,
-                         struct tensor *logits, int64_t V, const int32_t *targets,
-                         float gradient_scale);
+    /* logits[n,:V] becomes the gradient that nn_cross_entropy has for it, zero where target < 0;
+     * with gradient_scale == 0 logits are left alone.  *loss (device memory) is added to.  Rows may
+     * be longer than V. */
+    void (*softmax_loss)(struct nn *nn, struct nn_loss *loss, struct tensor *logits,
+                         int64_t V, const struct nn_loss_rows *rows);
     /* The same of a part of the vocabulary, in two halves.  stats[n] = maximum of the row, sum of
      * exp(x - maximum), the target's logit or -infinity if it is not in this part ... */
     void (*softmax_stats)(struct nn *nn, float *stats, const struct tensor *logits,
                           int64_t V, const int32_t *targets,
                           const struct nn_vocab_slice *slice);
     /* ... and with those of all parts, [count][rows][3], the rest of softmax_loss. */
-    void (*softmax_part)(struct nn *nn, struct nn_loss *loss, float *row_loss,
-                         struct tensor *logits, int64_t V, const float *stats,
-                         const int32_t *targets, const struct nn_vocab_slice *slice,
-                         float gradient_scale);
+    void (*softmax_part)(struct nn *nn, struct nn_loss *loss, struct tensor *logits,
+                         int64_t V, const struct nn_loss_rows *rows, const float *stats,
+                         const struct nn_vocab_slice *slice);
     void (*adamw_update)(struct nn *nn, const struct nn_adamw_range *r,
                          const struct nn_adamw *p);
     void (*cast)(struct nn *nn, struct tensor *y, const struct tensor *x);

@@ -310,24 +310,21 @@ static void embedding_fwd(struct nn *nn, struct tensor *y, const struct tensor *
      positions, rows_of(y), cols_of(y), &rows);
 }
 
-static void add_losses(struct nn_loss *loss, const float *row_loss,
-                       const int32_t *targets, int64_t N)
+static void add_losses(struct nn_loss *loss, const struct nn_loss_rows *rows, int64_t N)
 {
     for (int64_t n = 0; n < N; n++) {
-        loss->sum += (double)row_loss[n];
-        loss->n_targets += targets[n] >= 0;
+        loss->sum += (double)rows->loss[n];
+        if (rows->square) loss->z_sum += (double)rows->square[n];
+        loss->n_targets += rows->targets[n] >= 0;
     }
 }
 
-static void softmax_loss(struct nn *nn, struct nn_loss *loss, float *row_loss,
-                         struct tensor *logits, int64_t V, const int32_t *targets,
-                         float gradient_scale)
+static void softmax_loss(struct nn *nn, struct nn_loss *loss, struct tensor *logits,
+                         int64_t V, const struct nn_loss_rows *rows)
 {
     CHECK(cols_of(logits) == V); /* here nothing is gained by longer rows */
-    NN_CPU(softmax_loss)
-    (nn->n_threads, tensor_f32(logits), row_loss, targets, rows_of(logits), V,
-     gradient_scale);
-    add_losses(loss, row_loss, targets, rows_of(logits));
+    NN_CPU(softmax_loss)(nn->n_threads, tensor_f32(logits), rows_of(logits), V, rows);
+    add_losses(loss, rows, rows_of(logits));
 }
 
 static void softmax_stats(struct nn *nn, float *stats, const struct tensor *logits,
@@ -339,15 +336,13 @@ static void softmax_stats(struct nn *nn, float *stats, const struct tensor *logi
     (nn->n_threads, stats, tensor_f32(logits), targets, rows_of(logits), V, slice);
 }
 
-static void softmax_part(struct nn *nn, struct nn_loss *loss, float *row_loss,
-                         struct tensor *logits, int64_t V, const float *stats,
-                         const int32_t *targets, const struct nn_vocab_slice *slice,
-                         float gradient_scale)
+static void softmax_part(struct nn *nn, struct nn_loss *loss, struct tensor *logits,
+                         int64_t V, const struct nn_loss_rows *rows, const float *stats,
+                         const struct nn_vocab_slice *slice)
 {
     NN_CPU(softmax_part)
-    (nn->n_threads, tensor_f32(logits), row_loss, stats, targets, rows_of(logits), V,
-     slice, gradient_scale);
-    add_losses(loss, row_loss, targets, rows_of(logits));
+    (nn->n_threads, tensor_f32(logits), rows_of(logits), V, rows, stats, slice);
+    add_losses(loss, rows, rows_of(logits));
 }
 
 static void adamw_update(struct nn *nn, const struct nn_adamw_range *r,

@@ -65,15 +65,14 @@ void NN_CPU(embedding_fwd)(int threads, float *y, const float *wte, const float 
 void NN_CPU(embedding_bwd)(int threads, float *dwte, float *dwpe, const float *dy,
                            const int32_t *tokens, const int32_t *positions, int64_t N,
                            int64_t C, const struct token_rows *rows);
-void NN_CPU(softmax_loss)(int threads, float *logits, float *row_loss,
-                          const int32_t *targets, int64_t N, int64_t V,
-                          float gradient_scale);
+void NN_CPU(softmax_loss)(int threads, float *logits, int64_t N, int64_t V,
+                          const struct nn_loss_rows *rows);
 void NN_CPU(softmax_stats)(int threads, float *stats, const float *logits,
                            const int32_t *targets, int64_t N, int64_t V,
                            const struct nn_vocab_slice *slice);
-void NN_CPU(softmax_part)(int threads, float *logits, float *row_loss, const float *stats,
-                          const int32_t *targets, int64_t N, int64_t V,
-                          const struct nn_vocab_slice *slice, float gradient_scale);
+void NN_CPU(softmax_part)(int threads, float *logits, int64_t N, int64_t V,
+                          const struct nn_loss_rows *rows, const float *stats,
+                          const struct nn_vocab_slice *slice);
 void NN_CPU(adamw_update)(int threads, const struct nn_adamw_range *r,
                           const struct nn_adamw *p);
 void NN_CPU(add)(int threads, float *y, const float *x, int64_t n);

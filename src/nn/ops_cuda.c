@@ -285,14 +285,13 @@ static void embedding_fwd(struct nn *nn, struct tensor *y, const struct tensor *
                        first_token < 0 ? 0 : first_token, rows_of(wte));
 }
 
-static void softmax_loss(struct nn *nn, struct nn_loss *loss, float *row_loss,
-                         struct tensor *logits, int64_t V, const int32_t *targets,
-                         float gradient_scale)
+static void softmax_loss(struct nn *nn, struct nn_loss *loss, struct tensor *logits,
+                         int64_t V, const struct nn_loss_rows *rows)
 {
     const int64_t N = rows_of(logits);
-    cuda_softmax_loss(stream_of(nn), logits->dtype, logits->data, row_loss, targets, N, V,
-                      cols_of(logits), gradient_scale);
-    cuda_loss_add(stream_of(nn), loss, row_loss, targets, N);
+    cuda_softmax_loss(stream_of(nn), logits->dtype, logits->data, rows, N, V,
+                      cols_of(logits));
+    cuda_loss_add(stream_of(nn), loss, rows, N);
 }
 
 static void softmax_stats(struct nn *nn, float *stats, const struct tensor *logits,
@@ -303,16 +302,14 @@ static void softmax_stats(struct nn *nn, float *stats, const struct tensor *logi
                        rows_of(logits), V, cols_of(logits), slice->first);
 }
 
-static void softmax_part(struct nn *nn, struct nn_loss *loss, float *row_loss,
-                         struct tensor *logits, int64_t V, const float *stats,
-                         const int32_t *targets, const struct nn_vocab_slice *slice,
-                         float gradient_scale)
+static void softmax_part(struct nn *nn, struct nn_loss *loss, struct tensor *logits,
+                         int64_t V, const struct nn_loss_rows *rows, const float *stats,
+                         const struct nn_vocab_slice *slice)
 {
     const int64_t N = rows_of(logits);
-    cuda_softmax_part(stream_of(nn), logits->dtype, logits->data, row_loss, stats,
-                      targets, N, V, cols_of(logits), slice->first, slice->count,
-                      gradient_scale);
-    cuda_loss_add(stream_of(nn), loss, row_loss, targets, N);
+    cuda_softmax_part(stream_of(nn), logits->dtype, logits->data, rows, stats, N, V,
+                      cols_of(logits), slice->first, slice->count);
+    cuda_loss_add(stream_of(nn), loss, rows, N);
 }
 
 static void adamw_update(struct nn *nn, const struct nn_adamw_range *r,

@@ -100,22 +100,21 @@ void cuda_embedding_bwd(cudaStream_t s, enum dtype t, float *dwte, float *dwpe,
                         const int32_t *positions, int64_t N, int64_t C, int64_t V,
                         int64_t P, int64_t first);
 
-/* softmax_loss.cu: row_loss[n] = -log softmax(logits[n,:V])[target], 0 where target < 0;
- * logits[n,:V] = gradient_scale * (softmax - onehot), 0 where target < 0, unless gradient_scale is
- * 0: then they are left alone.  `width` numbers from one row to the next. */
-void cuda_softmax_loss(cudaStream_t s, enum dtype t, void *logits, float *row_loss,
-                       const int32_t *targets, int64_t N, int64_t V, int64_t width,
-                       float gradient_scale);
-/* softmax_stats and softmax_part of nn_impl.h */
+/* softmax_loss.cu: softmax_loss, softmax_stats and softmax_part of nn_impl.h.  `width` numbers from
+ * one row to the next. */
+void cuda_softmax_loss(cudaStream_t s, enum dtype t, void *logits,
+                       const struct nn_loss_rows *rows, int64_t N, int64_t V,
+                       int64_t width);
 void cuda_softmax_stats(cudaStream_t s, enum dtype t, float *stats, const void *logits,
                         const int32_t *targets, int64_t N, int64_t V, int64_t width,
                         int64_t first);
-void cuda_softmax_part(cudaStream_t s, enum dtype t, void *logits, float *row_loss,
-                       const float *stats, const int32_t *targets, int64_t N, int64_t V,
-                       int64_t width, int64_t first, int count, float gradient_scale);
-/* loss->sum += sum of row_loss in double, loss->n_targets += targets >= 0; loss is device memory */
-void cuda_loss_add(cudaStream_t s, struct nn_loss *loss, const float *row_loss,
-                   const int32_t *targets, int64_t N);
+void cuda_softmax_part(cudaStream_t s, enum dtype t, void *logits,
+                       const struct nn_loss_rows *rows, const float *stats, int64_t N,
+                       int64_t V, int64_t width, int64_t first, int count);
+/* Losses and squares of the rows are added to *loss, which is device memory, in double, and those
+ * with a target counted. */
+void cuda_loss_add(cudaStream_t s, struct nn_loss *loss, const struct nn_loss_rows *rows,
+                   int64_t N);
 
 /* add.cu, columns.cu; y and x begin at the first column */
 void cuda_add(cudaStream_t s, enum dtype t, void *y, const void *x, int64_t n);

@@ -110,29 +110,59 @@ static __device__ __forceinline__ void row_zero(T *x, const cut<T> &c)
         store_16(x + c.head + i * vec16<T>::N, zero);
 }
 
+/* Losses of row n, whose maximum and sum are o; one thread writes.  Returns 2 z lse: a row's gradient
+ * is scale * (softmax (1 + that) - onehot). */
+static __device__ __forceinline__ float row_losses(const nn_loss_rows &rows, int64_t n,
+                                                   const online &o, float at_target)
+{
+    const float log_sum = logf(o.sum), lse = o.max + log_sum;
+    if (threadIdx.x == 0) {
+        rows.loss[n] = o.max - at_target + log_sum;
+        if (rows.square) rows.square[n] = lse * lse;
+    }
+    return rows.square ? 2.0f * rows.z_loss * lse : 0.0f;
+}
+
+static __device__ __forceinline__ void no_losses(const nn_loss_rows &rows, int64_t n,
+                                                 float loss)
+{
+    if (threadIdx.x != 0) return;
+    rows.loss[n] = loss;
+    if (rows.square) rows.square[n] = 0.0f;
+}
+
+/* The gradient at the target; z as row_losses has it.  In this order little is lost where the share is
+ * near 1. */
+static __device__ __forceinline__ float target_gradient(const online &o, float at_target,
+                                                        float z, float scale)
+{
+    const float p = exp_fast(at_target - o.max) / o.sum;
+    return (p - 1.0f + p * z) * scale;
+}
+
 template <typename T>
 static __global__ void __launch_bounds__(MAX_THREADS)
-    softmax_loss_row(T *logits, float *row_loss, const int32_t *targets, int V,
-                     int64_t width, float scale)
+    softmax_loss_row(T *logits, nn_loss_rows rows, int V, int64_t width)
 {
     CUDA_SHARED(float, room, 33);
     const int64_t n = blockIdx.x;
+    const float scale = rows.gradient_scale;
     T *x = logits + n * width;
     const cut<T> c = cut_row(x, V);
-    const int target = targets[n];
+    const int target = rows.targets[n];
     if (target < 0 || target >= V) { /* a target outside the vocabulary shows as NaN */
-        if (threadIdx.x == 0) row_loss[n] = target < 0 ? 0.0f : NAN;
+        no_losses(rows, n, target < 0 ? 0.0f : NAN);
         if (scale != 0.0f) row_zero(x, c);
         return;
     }
     const float at_target = to_float(x[target]); /* before anything is overwritten */
     const online o = row_statistics(x, c, room);
-    if (threadIdx.x == 0) row_loss[n] = o.max - at_target + logf(o.sum);
+    const float z = row_losses(rows, n, o, at_target);
     if (scale == 0.0f) return;
-    row_gradient(x, c, o, scale);
+    row_gradient(x, c, o, scale * (1.0f + z));
     __syncthreads();
     if (threadIdx.x == 0)
-        x[target] = from_float<T>((exp_fast(at_target - o.max) / o.sum - 1.0f) * scale);
+        x[target] = from_float<T>(target_gradient(o, at_target, z, scale));
 }
 
 /* stats[n] = maximum, sum, logit of the target or -infinity */
@@ -157,56 +187,57 @@ static __global__ void __launch_bounds__(MAX_THREADS)
 /* stats: [count][rows][3] of all parts */
 template <typename T>
 static __global__ void __launch_bounds__(MAX_THREADS)
-    softmax_part_row(T *logits, float *row_loss, const float *stats,
-                     const int32_t *targets, int V, int64_t width, int64_t first,
-                     int count, float scale)
+    softmax_part_row(T *logits, nn_loss_rows rows, const float *stats, int V,
+                     int64_t width, int64_t first, int count)
 {
-    const int64_t n = blockIdx.x, rows = gridDim.x;
+    const int64_t n = blockIdx.x, N = gridDim.x;
+    const float scale = rows.gradient_scale;
     T *x = logits + n * width;
     const cut<T> c = cut_row(x, V);
-    const int64_t target = targets[n] - first;
-    if (targets[n] < 0) {
-        if (threadIdx.x == 0) row_loss[n] = 0.0f;
+    const int64_t target = rows.targets[n] - first;
+    if (rows.targets[n] < 0) {
+        no_losses(rows, n, 0.0f);
         if (scale != 0.0f) row_zero(x, c);
         return;
     }
     online o = {-FLT_MAX, 0.0f};
     float at_target = -INFINITY;
     for (int i = 0; i < count; i++) {
-        const float *s = stats + 3 * (i * rows + n);
+        const float *s = stats + 3 * (i * N + n);
         o.max = fmaxf(o.max, s[0]);
         at_target = fmaxf(at_target, s[2]);
     }
     for (int i = 0; i < count; i++) {
-        const float *s = stats + 3 * (i * rows + n);
+        const float *s = stats + 3 * (i * N + n);
         o.sum += s[1] * exp_fast(s[0] - o.max);
     }
     /* a target outside the vocabulary shows as NaN */
-    if (threadIdx.x == 0)
-        row_loss[n] = at_target == -INFINITY ? NAN : o.max - at_target + logf(o.sum);
+    const float z = row_losses(rows, n, o, at_target == -INFINITY ? NAN : at_target);
     if (scale == 0.0f) return;
-    row_gradient(x, c, o, scale);
+    row_gradient(x, c, o, scale * (1.0f + z));
     __syncthreads();
     if (threadIdx.x == 0 && target >= 0 && target < V)
-        x[target] = from_float<T>((exp_fast(at_target - o.max) / o.sum - 1.0f) * scale);
+        x[target] = from_float<T>(target_gradient(o, at_target, z, scale));
 }
 
 static __global__ void __launch_bounds__(ADD_THREADS)
-    loss_add(struct nn_loss *loss, const float *row_loss, const int32_t *targets,
-             int64_t N)
+    loss_add(struct nn_loss *loss, nn_loss_rows rows, int64_t N)
 {
     CUDA_SHARED(double, sums, ADD_THREADS);
     CUDA_SHARED(int64_t, counts, ADD_THREADS);
-    double sum = 0;
+    double sum = 0, square = 0;
     int64_t count = 0;
     for (int64_t n = threadIdx.x; n < N; n += ADD_THREADS) {
-        sum += static_cast<double>(row_loss[n]);
-        count += targets[n] >= 0;
+        sum += static_cast<double>(rows.loss[n]);
+        if (rows.square) square += static_cast<double>(rows.square[n]);
+        count += rows.targets[n] >= 0;
     }
     sum = block_tree_sum(sum, sums);
     count = block_tree_sum(count, counts);
+    if (rows.square) square = block_tree_sum(square, sums);
     if (threadIdx.x != 0) return;
     loss->sum += sum;
+    loss->z_sum += square;
     loss->n_targets += count;
 }
 
@@ -220,12 +251,11 @@ template <typename T> static int row_threads(int64_t V)
 }
 
 template <typename T>
-static void launch_rows(cudaStream_t s, T *logits, float *row_loss,
-                        const int32_t *targets, int64_t N, int64_t V, int64_t width,
-                        float scale)
+static void launch_rows(cudaStream_t s, T *logits, const nn_loss_rows *rows, int64_t N,
+                        int64_t V, int64_t width)
 {
     CUDA_LAUNCH(softmax_loss_row<T>, static_cast<unsigned>(N), row_threads<T>(V), 0, s,
-                logits, row_loss, targets, static_cast<int>(V), width, scale);
+                logits, *rows, static_cast<int>(V), width);
 }
 
 template <typename T>
@@ -238,13 +268,12 @@ static void launch_stats(cudaStream_t s, float *stats, const T *logits,
 }
 
 template <typename T>
-static void launch_part(cudaStream_t s, T *logits, float *row_loss, const float *stats,
-                        const int32_t *targets, int64_t N, int64_t V, int64_t width,
-                        int64_t first, int count, float scale)
+static void launch_part(cudaStream_t s, T *logits, const nn_loss_rows *rows,
+                        const float *stats, int64_t N, int64_t V, int64_t width,
+                        int64_t first, int count)
 {
     CUDA_LAUNCH(softmax_part_row<T>, static_cast<unsigned>(N), row_threads<T>(V), 0, s,
-                logits, row_loss, stats, targets, static_cast<int>(V), width, first,
-                count, scale);
+                logits, *rows, stats, static_cast<int>(V), width, first, count);
 }
 
 extern "C" void cuda_softmax_stats(cudaStream_t s, enum dtype t, float *stats,
@@ -256,25 +285,23 @@ extern "C" void cuda_softmax_stats(cudaStream_t s, enum dtype t, float *stats,
 }
 
 extern "C" void cuda_softmax_part(cudaStream_t s, enum dtype t, void *logits,
-                                  float *row_loss, const float *stats,
-                                  const int32_t *targets, int64_t N, int64_t V,
-                                  int64_t width, int64_t first, int count,
-                                  float gradient_scale)
+                                  const struct nn_loss_rows *rows, const float *stats,
+                                  int64_t N, int64_t V, int64_t width, int64_t first,
+                                  int count)
 {
-    CUDA_FOR_TYPE(t, launch_part<T>(s, static_cast<T *>(logits), row_loss, stats, targets,
-                                    N, V, width, first, count, gradient_scale));
+    CUDA_FOR_TYPE(t, launch_part<T>(s, static_cast<T *>(logits), rows, stats, N, V, width,
+                                    first, count));
 }
 
 extern "C" void cuda_softmax_loss(cudaStream_t s, enum dtype t, void *logits,
-                                  float *row_loss, const int32_t *targets, int64_t N,
-                                  int64_t V, int64_t width, float gradient_scale)
+                                  const struct nn_loss_rows *rows, int64_t N, int64_t V,
+                                  int64_t width)
 {
-    CUDA_FOR_TYPE(t, launch_rows<T>(s, static_cast<T *>(logits), row_loss, targets, N, V,
-                                    width, gradient_scale));
+    CUDA_FOR_TYPE(t, launch_rows<T>(s, static_cast<T *>(logits), rows, N, V, width));
 }
 
-extern "C" void cuda_loss_add(cudaStream_t s, struct nn_loss *loss, const float *row_loss,
-                              const int32_t *targets, int64_t N)
+extern "C" void cuda_loss_add(cudaStream_t s, struct nn_loss *loss,
+                              const struct nn_loss_rows *rows, int64_t N)
 {
-    CUDA_LAUNCH(loss_add, 1, ADD_THREADS, 0, s, loss, row_loss, targets, N);
+    CUDA_LAUNCH(loss_add, 1, ADD_THREADS, 0, s, loss, *rows, N);
 }

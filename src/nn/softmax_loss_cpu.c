@@ -69,39 +69,64 @@ static void row_statistics(struct row *r, float *x, bool in_place)
     }
 }
 
-static void row_gradient(const struct row *r, float *x, float scale)
+static void row_gradient(const struct row *r, float *x, double scale)
 {
     for (int64_t i = 0; i < r->V; i += r->block) {
         const int64_t n = r->V - i < r->block ? r->V - i : r->block;
         const double m = (double)r->max[i / r->block];
-        const float by = (float)((double)scale * exp(m - (double)r->row_max) / r->sum);
+        const float by = (float)(scale * exp(m - (double)r->row_max) / r->sum);
 #pragma omp simd
         for (int64_t j = 0; j < n; j++) x[i + j] *= by;
     }
 }
 
-void NN_CPU(softmax_loss)(int threads, float *logits, float *row_loss,
-                          const int32_t *targets, int64_t N, int64_t V,
-                          float gradient_scale)
+/* Losses of row n with this maximum, log of the sum of exp(x - maximum) and target's logit.  Returns
+ * 2 z lse: a row's gradient is scale * (softmax (1 + that) - onehot). */
+static double row_losses(const struct nn_loss_rows *rows, int64_t n, double max,
+                         double log_sum, double at_target)
 {
-    const bool gradient = gradient_scale != 0;
+    const double lse = max + log_sum;
+    rows->loss[n] = (float)(max - at_target + log_sum);
+    if (!rows->square) return 0;
+    rows->square[n] = (float)(lse * lse);
+    return 2 * (double)rows->z_loss * lse;
+}
+
+/* The gradient at the target, whose share is p.  In this order little is lost where p is near 1. */
+static float target_gradient(double p, double z, float scale)
+{
+    return (float)((double)scale * (p - 1 + p * z));
+}
+
+static void no_losses(const struct nn_loss_rows *rows, int64_t n)
+{
+    rows->loss[n] = 0;
+    if (rows->square) rows->square[n] = 0;
+}
+
+void NN_CPU(softmax_loss)(int threads, float *logits, int64_t N, int64_t V,
+                          const struct nn_loss_rows *rows)
+{
+    const float scale = rows->gradient_scale;
+    const bool gradient = scale != 0;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t n = 0; n < N; n++) {
         float *x = logits + n * V;
-        const int32_t target = targets[n];
+        const int32_t target = rows->targets[n];
         CHECK(target < V);
-        row_loss[n] = 0;
         if (target < 0) {
+            no_losses(rows, n);
             if (gradient) memset(x, 0, (size_t)V * sizeof *x);
             continue;
         }
         struct row r = {.V = V, .block = block_size(V)};
         const double at_target = (double)x[target];
         row_statistics(&r, x, gradient);
-        row_loss[n] = (float)((double)r.row_max - at_target + log(r.sum));
+        const double max = (double)r.row_max;
+        const double z = row_losses(rows, n, max, log(r.sum), at_target);
         if (!gradient) continue;
-        row_gradient(&r, x, gradient_scale);
-        x[target] -= gradient_scale;
+        row_gradient(&r, x, (double)scale * (1 + z));
+        x[target] = target_gradient(exp(at_target - max) / r.sum, z, scale);
     }
 }
 
@@ -146,25 +171,28 @@ static struct whole_row put_together(const float *stats, int64_t n, int64_t N, i
     return w;
 }
 
-void NN_CPU(softmax_part)(int threads, float *logits, float *row_loss, const float *stats,
-                          const int32_t *targets, int64_t N, int64_t V,
-                          const struct nn_vocab_slice *slice, float gradient_scale)
+void NN_CPU(softmax_part)(int threads, float *logits, int64_t N, int64_t V,
+                          const struct nn_loss_rows *rows, const float *stats,
+                          const struct nn_vocab_slice *slice)
 {
+    const float scale = rows->gradient_scale;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t n = 0; n < N; n++) {
         float *x = logits + n * V;
-        row_loss[n] = 0;
-        if (targets[n] < 0) {
-            if (gradient_scale != 0) memset(x, 0, (size_t)V * sizeof *x);
+        if (rows->targets[n] < 0) {
+            no_losses(rows, n);
+            if (scale != 0) memset(x, 0, (size_t)V * sizeof *x);
             continue;
         }
         const struct whole_row w = put_together(stats, n, N, slice->count);
-        const int64_t target = targets[n] - slice->first;
-        row_loss[n] = (float)((double)w.max - (double)w.at_target + log(w.sum));
-        if (gradient_scale == 0) continue;
-        const float by = (float)((double)gradient_scale / w.sum);
+        const int64_t target = rows->targets[n] - slice->first;
+        const double max = (double)w.max, at_target = (double)w.at_target;
+        const double z = row_losses(rows, n, max, log(w.sum), at_target);
+        if (scale == 0) continue;
+        const float by = (float)((double)scale * (1 + z) / w.sum);
 #pragma omp simd
         for (int64_t i = 0; i < V; i++) x[i] = nn_exp(x[i] - w.max) * by;
-        if (target >= 0 && target < V) x[target] -= gradient_scale;
+        if (target >= 0 && target < V)
+            x[target] = target_gradient(exp(at_target - max) / w.sum, z, scale);
     }
 }

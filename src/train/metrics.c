@@ -116,12 +116,12 @@ void metrics_train(struct metrics *m, const struct metrics_record *r)
     char line[METRICS_LINE_BYTES];
     write_line(m, line, metrics_train_line(line, r));
     const struct tensorboard_scalar scalars[] = {
-        {"train/loss", r->loss},
-        {"train/grad_norm", r->grad_norm},
-        {"train/lr", r->lr},
-        {"train/tokens_per_second", r->tokens_per_second},
+        {"train/loss", r->loss},     {"train/grad_norm", r->grad_norm},
+        {"train/lr", r->lr},         {"train/tokens_per_second", r->tokens_per_second},
+        {"train/z_loss", r->z_loss}, /* the last: it may be left out */
     };
-    write_events(m, r->step, scalars, (int)(sizeof scalars / sizeof scalars[0]));
+    const int n = (int)(sizeof scalars / sizeof scalars[0]);
+    write_events(m, r->step, scalars, r->z_loss != 0 ? n : n - 1);
 
     m->last = *r;
     if (isfinite(r->seconds) && r->seconds > 0)

@@ -21,7 +21,8 @@ struct metrics_record {
     int64_t tokens;    /* target tokens so far */
     int64_t skipped;   /* steps so far whose values were not finite */
     double loss;       /* nats per target, over the interval's steps */
-    double grad_norm, lr;
+    /* of the last step; z_loss 0: there is none, and it is not written */
+    double z_loss, grad_norm, lr;
     /* the machine */
     double seconds; /* per step */
     double tokens_per_second, flops_per_second;

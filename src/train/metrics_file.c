@@ -50,14 +50,17 @@ size_t metrics_train_line(char line[METRICS_LINE_BYTES], const struct metrics_re
     char loss[NUMBER_BYTES], norm[NUMBER_BYTES], lr[NUMBER_BYTES];
     char seconds[NUMBER_BYTES], tokens[NUMBER_BYTES], flops[NUMBER_BYTES];
     char share[NUMBER_BYTES], loader[NUMBER_BYTES], comm[NUMBER_BYTES];
+    char z[NUMBER_BYTES], z_loss[NUMBER_BYTES + 16] = "";
+    if (r->z_loss != 0)
+        snprintf(z_loss, sizeof z_loss, ",\"z_loss\":%s", number(z, r->z_loss, 17));
     return checked_length(snprintf(
         line, METRICS_LINE_BYTES,
         "{\"kind\":\"train\",\"step\":%" PRId64 "%s,\"tokens\":%" PRId64
-        ",\"loss\":%s,\"grad_norm\":%s,\"lr\":%s,\"skipped\":%" PRId64
+        ",\"loss\":%s%s,\"grad_norm\":%s,\"lr\":%s,\"skipped\":%" PRId64
         ",\"machine\":{\"seconds\":%s,\"tokens_per_second\":%s,\"flops_per_second\":%s"
         ",\"gemm_share\":%s,\"loader_wait\":%s,\"comm_wait\":%s,\"memory_bytes\":%" PRId64
         "}}\n",
-        r->step, stage_field(r->stage).text, r->tokens, number(loss, r->loss, 17),
+        r->step, stage_field(r->stage).text, r->tokens, number(loss, r->loss, 17), z_loss,
         number(norm, r->grad_norm, 17), number(lr, r->lr, 17), r->skipped,
         number(seconds, r->seconds, 6), number(tokens, r->tokens_per_second, 6),
         number(flops, r->flops_per_second, 6), number(share, r->gemm_share, 6),

@@ -137,5 +137,6 @@ struct model_options parts_model(const struct parts_options *o,
                                   .weight_slots = pipeline ? list->weight_slots : NULL,
                                   .dtype = o->dtype,
                                   .documents = c->document_mask,
+                                  .z_loss = (float)c->z_loss,
                                   .recompute = parts_recompute(c)};
 }

@@ -293,8 +293,9 @@ void train_gradients(struct trainer *t, struct step_stats *stats)
     const struct input_sums local = local_sums(t);
     const bool counts = layout_counts_loss(&t->layout);
 
-    enum { LOSS, TARGETS, SQUARES, STOP, SAVING, N_SUMS };
+    enum { LOSS, Z, TARGETS, SQUARES, STOP, SAVING, N_SUMS };
     double sums[N_SUMS] = {[LOSS] = counts ? local.loss.sum : 0,
+                           [Z] = counts ? local.loss.z_sum : 0,
                            [TARGETS] = counts ? (double)local.loss.n_targets : 0,
                            [SQUARES] = local.squares,
                            [STOP] =
@@ -304,6 +305,7 @@ void train_gradients(struct trainer *t, struct step_stats *stats)
     const double targets = sums[TARGETS] > 0 ? sums[TARGETS] : 1; /* all may be masked */
     const double scale = t->progress.scale.scale;
     *stats = (struct step_stats){.loss = sums[LOSS] / targets,
+                                 .z_loss = c->z_loss * sums[Z] / targets,
                                  .n_targets = (int64_t)sums[TARGETS],
                                  .gradient_scale = 1 / (targets * scale),
                                  .stop_requested = sums[STOP] > 0,

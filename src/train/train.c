@@ -48,6 +48,7 @@ static void report(struct trainer *t, struct metrics *m, const struct interval *
                                      .tokens = p->tokens,
                                      .skipped = p->skipped,
                                      .loss = loss,
+                                     .z_loss = s->z_loss,
                                      .grad_norm = s->grad_norm,
                                      .lr = s->lr,
                                      .seconds = worst[0] / steps,

@@ -96,7 +96,8 @@ MUST_USE status_t trainer_start_loader(struct trainer *t);
 
 /* Numbers of one step, the same on all ranks. */
 struct step_stats {
-    double loss; /* mean over the step's targets, nats */
+    double loss;   /* mean over the step's targets, nats */
+    double z_loss; /* what train.z_loss adds to it in what the gradient is of */
     int64_t n_targets;
     double grad_norm;      /* of the mean loss, before clipping */
     double gradient_scale; /* makes that of the mean loss from what was summed */

@@ -8,14 +8,16 @@ struct loss_case {
     int64_t N, V, C;
     struct tensor x, w, dw_before;
     int32_t *targets;
-    float scale;                      /* of the gradient */
+    float scale, z;                   /* of the gradient; of the z-loss */
     double loss, *row_loss, *dx, *dw; /* expected; dw with what was there before */
+    double z_sum;
     int64_t n_targets;
 };
 
-/* Row n: loss, and its gradient added to dx[C] and dw[V,C] unless they are NULL. */
+/* Row n: loss and squared log-sum-exp, and the gradient of loss + z * square added to dx[C] and
+ * dw[V,C] unless they are NULL. */
 static double row(const struct loss_case *c, const double *x, const double *w, int64_t n,
-                  double *dx, double *dw)
+                  double *square, double *dx, double *dw)
 {
     double *p = test_alloc((size_t)c->V * sizeof *p), max = -HUGE_VAL, sum = 0;
     for (int64_t v = 0; v < c->V; v++) {
@@ -23,10 +25,12 @@ static double row(const struct loss_case *c, const double *x, const double *w, i
         max = fmax(max, p[v]);
     }
     for (int64_t v = 0; v < c->V; v++) sum += exp(p[v] - max);
-    const double loss = max + log(sum) - p[c->targets[n]];
+    const double lse = max + log(sum), loss = lse - p[c->targets[n]];
+    *square = lse * lse;
     for (int64_t v = 0; v < c->V && dx; v++) {
-        const double share = exp(p[v] - max) / sum - (v == c->targets[n] ? 1 : 0);
-        const double d = (double)c->scale * share;
+        const double share = exp(p[v] - max) / sum, one = v == c->targets[n] ? 1 : 0;
+        const double d =
+            (double)c->scale * (share - one + 2 * (double)c->z * lse * share);
         for (int64_t i = 0; i < c->C; i++) {
             dx[n * c->C + i] += d * w[v * c->C + i];
             dw[v * c->C + i] += d * x[n * c->C + i];
@@ -40,21 +44,23 @@ static void expect(struct loss_case *c)
     c->row_loss = test_alloc((size_t)c->N * sizeof(double));
     c->dx = test_alloc((size_t)(c->N * c->C) * sizeof(double));
     c->dw = in_double(&c->dw_before);
-    c->loss = 0, c->n_targets = 0;
+    c->loss = 0, c->z_sum = 0, c->n_targets = 0;
     const double *x = in_double(&c->x), *w = in_double(&c->w);
     for (int64_t n = 0; n < c->N; n++) {
         if (c->targets[n] < 0) continue;
-        c->row_loss[n] = row(c, x, w, n, c->dx, c->dw);
+        double square;
+        c->row_loss[n] = row(c, x, w, n, &square, c->dx, c->dw);
+        c->z_sum += square;
         c->loss += c->row_loss[n];
         c->n_targets++;
     }
 }
 
-static struct loss_case make(enum dtype t, const int64_t shape[3], float spread,
-                             float scale)
+static struct loss_case make_with_z(enum dtype t, const int64_t shape[3], float spread,
+                                    float scale, float z)
 {
     const int64_t N = shape[0], V = shape[1], C = shape[2];
-    struct loss_case c = {.N = N, .V = V, .C = C, .scale = scale};
+    struct loss_case c = {.N = N, .V = V, .C = C, .scale = scale, .z = z};
     c.x = randn_2d(1, N, C);
     c.w = rounded(randn_2d(2, V, C), t);
     c.dw_before = randn_2d(3, V, C);
@@ -70,6 +76,12 @@ static struct loss_case make(enum dtype t, const int64_t shape[3], float spread,
     return c;
 }
 
+static struct loss_case make(enum dtype t, const int64_t shape[3], float spread,
+                             float scale)
+{
+    return make_with_z(t, shape, spread, scale, 0);
+}
+
 /* What one call gave, in device memory. */
 struct results {
     struct nn_loss *loss;
@@ -79,7 +91,7 @@ struct results {
 static struct results call(const struct setting *s, const struct loss_case *c,
                            bool row_loss, bool gradient)
 {
-    static const struct nn_loss before = {.sum = 5, .n_targets = 2};
+    static const struct nn_loss before = {.sum = 5, .z_sum = 3, .n_targets = 2};
     const struct tensor x = sent(s, &c->x), w = sent(s, &c->w);
     struct results r = {.loss = bytes_on_device(s->dev, &before, sizeof before),
                         .row_loss = dirty_f32(s, 1, c->N),
@@ -87,7 +99,7 @@ static struct results call(const struct setting *s, const struct loss_case *c,
                         .dw = sent_f32(s, &c->dw_before)};
     nn_cross_entropy(s->nn, r.loss, row_loss ? tensor_f32(&r.row_loss) : NULL,
                      gradient ? &r.dx : NULL, gradient ? &r.dw : NULL, &x, &w,
-                     ints_on_device(s->dev, c->targets, c->N), c->scale, NULL);
+                     ints_on_device(s->dev, c->targets, c->N), c->scale, c->z, NULL);
     return r;
 }
 
@@ -110,6 +122,7 @@ static void compare(const struct setting *s, void *arg)
     const double relative = s->t == DTYPE_F32 ? 1e-6 : s->t == DTYPE_F16 ? 1e-4 : 1e-3;
     assert_int_equal(loss.n_targets, c->n_targets + 2);
     check_within(loss.sum, c->loss + 5, relative * c->loss);
+    check_within(loss.z_sum, 3 + (c->z > 0 ? c->z_sum : 0), 10 * relative * c->z_sum);
     check_through(s, s->t, "row_loss", &r.row_loss, c->row_loss, 1e-12);
     check_through(s, s->t, "dx", &r.dx, c->dx, 1e-12);
     check_through(s, s->t, "dw", &r.dw, c->dw, 1e-12);
@@ -180,7 +193,7 @@ static void compare_parts(const struct setting *s, void *arg)
             struct tensor rows = dirty_f32(s, 1, c->N), dw = sent_f32(s, &before);
             struct tensor dx_part = dirty(s, c->N, c->C);
             nn_cross_entropy(s->nn, loss, tensor_f32(&rows), &dx_part, &dw, &x, &w,
-                             targets, c->scale, &slice);
+                             targets, c->scale, c->z, &slice);
             if (nn_is_measuring(s->nn) || pass == 0) continue;
             device_copy_out(s->dev, &got, loss, sizeof got);
             const double relative = s->t == DTYPE_F32   ? 1e-6
@@ -188,6 +201,7 @@ static void compare_parts(const struct setting *s, void *arg)
                                                         : 1e-3;
             assert_int_equal(got.n_targets, c->n_targets);
             check_within(got.sum, c->loss, relative * c->loss);
+            check_within(got.z_sum, c->z > 0 ? c->z_sum : 0, 10 * relative * c->z_sum);
             check_through(s, s->t, "row_loss", &rows, c->row_loss, 1e-12);
             check_through(s, s->t, "dw", &dw, c->dw + first * c->C, 1e-12);
             const struct tensor host = to_host(s->dev, &dx_part);
@@ -216,6 +230,17 @@ TEST(parts_of_the_vocabulary_together_are_the_whole)
     }
 }
 
+/* 0.125 is far more than anybody trains with: what it does must not vanish beside the rest. */
+TEST(parts_have_the_z_loss_of_the_whole)
+{
+    static const int64_t shape[] = {37, 1021, 24};
+    EACH_TYPE(t)
+    {
+        struct loss_case c = make_with_z(t, shape, 0.5f, 1, 0.125f);
+        each_nn_of_type(t, compare_parts, &c);
+    }
+}
+
 /* N, V, C */
 static const int64_t shapes[][3] = {{1, 1, 1},     {5, 7, 3},   {37, 1001, 24},
                                     {7, 5003, 16}, {3, 64, 40}, {1030, 17, 4},
@@ -228,6 +253,18 @@ TEST(loss_and_gradient_equal_double_loops)
     {
         for (size_t i = 0; i < N_SHAPES; i++) {
             struct loss_case c = make(t, shapes[i], 1, 1);
+            each_nn_of_type(t, compare, &c);
+        }
+    }
+}
+
+TEST(the_z_loss_is_in_the_gradient_and_not_in_the_loss)
+{
+    EACH_TYPE(t)
+    {
+        /* of one token the z-loss is the whole gradient, and all its rounding is seen */
+        for (size_t i = t == DTYPE_F32 ? 0 : 1; i < N_SHAPES; i++) {
+            struct loss_case c = make_with_z(t, shapes[i], 1, 1, 0.125f);
             each_nn_of_type(t, compare, &c);
         }
     }
@@ -269,9 +306,11 @@ static void pad_columns(const struct setting *s, void *arg)
     const int32_t target = 7;
     const struct nn_loss zero = {0};
     struct tensor logits = sent(s, &x), got = dirty_f32(s, 1, 1);
-    s->nn->ops->softmax_loss(s->nn, bytes_on_device(s->dev, &zero, sizeof zero),
-                             tensor_f32(&got), &logits, V,
-                             ints_on_device(s->dev, &target, 1), 1);
+    const struct nn_loss_rows rows = {.targets = ints_on_device(s->dev, &target, 1),
+                                      .loss = tensor_f32(&got),
+                                      .gradient_scale = 1};
+    s->nn->ops->softmax_loss(s->nn, bytes_on_device(s->dev, &zero, sizeof zero), &logits,
+                             V, &rows);
     check_near(s, "gradient", &logits, p, 1e-12);
     got = to_host(s->dev, &got);
     check_within((double)*tensor_f32(&got), expected, 1e-6 * expected);
@@ -294,10 +333,10 @@ TEST(rows_without_target_cost_nothing)
     }
 }
 
-TEST(reference_gradient_equals_central_differences)
+static void check_reference(float z)
 {
     static const int64_t shape[] = {4, 6, 3};
-    struct loss_case c = make(DTYPE_F32, shape, 1, 1);
+    struct loss_case c = make_with_z(DTYPE_F32, shape, 1, 1, z);
     double *x = in_double(&c.x), *w = in_double(&c.w);
     const double step = 1e-5;
     for (int64_t i = 0; i < c.N * c.C + c.V * c.C; i++) {
@@ -305,8 +344,12 @@ TEST(reference_gradient_equals_central_differences)
         double *at = in_x ? x + i : w + i - c.N * c.C, value = *at, loss[2] = {0, 0};
         for (int side = 0; side < 2; side++) {
             *at = value + (side ? step : -step);
-            for (int64_t n = 0; n < c.N; n++)
-                if (c.targets[n] >= 0) loss[side] += row(&c, x, w, n, NULL, NULL);
+            for (int64_t n = 0; n < c.N; n++) {
+                double square;
+                if (c.targets[n] < 0) continue;
+                loss[side] += row(&c, x, w, n, &square, NULL, NULL);
+                loss[side] += (double)z * square;
+            }
         }
         *at = value;
         const int64_t j = i - c.N * c.C;
@@ -314,4 +357,10 @@ TEST(reference_gradient_equals_central_differences)
             in_x ? c.dx[i] : c.dw[j] - (double)tensor_f32(&c.dw_before)[j];
         check_within((loss[1] - loss[0]) / (2 * step), expected, 1e-8);
     }
+}
+
+TEST(reference_gradient_equals_central_differences)
+{
+    check_reference(0);
+    check_reference(0.125f);
 }

@@ -132,9 +132,11 @@ static void loss_of_rows(const struct setting *s, void *arg)
         targets[n] = n == 4 ? -1 : (int32_t)((n * 31 + V - 1) % V);
     struct tensor logits = sent(s, &host), row_loss = dirty_f32(s, 1, ROWS);
     const struct nn_loss zero = {0};
-    s->nn->ops->softmax_loss(s->nn, bytes_on_device(s->dev, &zero, sizeof zero),
-                             tensor_f32(&row_loss), &logits, V,
-                             ints_on_device(s->dev, targets, ROWS), 3);
+    const struct nn_loss_rows rows = {.targets = ints_on_device(s->dev, targets, ROWS),
+                                      .loss = tensor_f32(&row_loss),
+                                      .gradient_scale = 3};
+    s->nn->ops->softmax_loss(s->nn, bytes_on_device(s->dev, &zero, sizeof zero), &logits,
+                             V, &rows);
     double want_loss[ROWS], *want = test_alloc((size_t)(ROWS * V) * sizeof *want);
     reference(&host, V, targets, want_loss, want);
     check_near(s, "row_loss", &row_loss, want_loss, 1e-12);

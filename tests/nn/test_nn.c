@@ -88,7 +88,7 @@ static void target_beyond_vocabulary(struct nn *nn)
 {
     struct tensor x = randn_2d(1, 2, 3), w = randn_2d(2, 5, 3);
     struct nn_loss loss = {0};
-    nn_cross_entropy(nn, &loss, NULL, NULL, NULL, &x, &w, (const int32_t[]){1, 5}, 1,
+    nn_cross_entropy(nn, &loss, NULL, NULL, NULL, &x, &w, (const int32_t[]){1, 5}, 1, 0,
                      NULL);
 }
 
@@ -96,7 +96,7 @@ static void half_a_gradient(struct nn *nn)
 {
     struct tensor x = randn_2d(1, 2, 3), w = randn_2d(2, 5, 3), dx = dirty_2d(2, 3);
     struct nn_loss loss = {0};
-    nn_cross_entropy(nn, &loss, NULL, &dx, NULL, &x, &w, (const int32_t[]){1, 4}, 1,
+    nn_cross_entropy(nn, &loss, NULL, &dx, NULL, &x, &w, (const int32_t[]){1, 4}, 1, 0,
                      NULL);
 }
 
@@ -105,7 +105,8 @@ static void gradient_of_nothing(struct nn *nn)
     struct tensor x = randn_2d(1, 2, 3), w = randn_2d(2, 5, 3), dx = dirty_2d(2, 3);
     struct tensor dw = dirty_2d(5, 3);
     struct nn_loss loss = {0};
-    nn_cross_entropy(nn, &loss, NULL, &dx, &dw, &x, &w, (const int32_t[]){1, 4}, 0, NULL);
+    nn_cross_entropy(nn, &loss, NULL, &dx, &dw, &x, &w, (const int32_t[]){1, 4}, 0, 0,
+                     NULL);
 }
 
 static void narrow_residual(struct nn *nn)

@@ -24,6 +24,8 @@ static const char *const models[CELL_MODELS] = {
     "family: smollm3, hidden: 48, heads: 8, kv_heads: 2, ffn: 50, vocab_size: 211",
     "family: gpt_neox, hidden: 64, heads: 8, ffn: 130, vocab_size: 211"};
 
+enum { WITH_Z_LOSS = 3 }; /* olmo2 */
+
 static bool on_cpu(void)
 {
     return strcmp(test_device_name(), "cpu") == 0;
@@ -60,12 +62,12 @@ static void configure(struct config *config, const char *folder, const struct ce
              "model: {%s, layers: %d, recompute: %s}\n"
              "data: {train: %s/train.h5, sequence_length: %d}\n"
              "train: {run_dir: %s/run, steps: %d, batch_sequences: %d, micro_batch: 2,\n"
-             "        threads: 1, device: %s}\n"
+             "        threads: 1, device: %s, z_loss: %s}\n"
              "optim: {lr: 1.0e-3}\n"
              "parallel: %s\n",
              models[model], cell_layers(model), recompute[c->value[CELL_RECOMPUTE]],
              folder, on_cpu() ? 96 : 24, folder, STEPS, on_cpu() ? 10 : 5,
-             test_device_name(), cell);
+             test_device_name(), model == WITH_Z_LOSS ? "1.0e-2" : "0", cell);
     ASSERT_OK(config_parse(config, "cell.yaml", text, strlen(text), NULL, 0));
 }
 
