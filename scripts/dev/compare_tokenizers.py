@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compare `yoke tokenize` with Hugging Face `tokenizers`: every id, and the speed.
 
-usage: compare_tokenizers.py YOKE [--megabytes N] [--threads N] [--text FILE]... TOKENIZER.json...
+usage: compare_tokenizers.py YOKE [--megabytes N] [--hard N] [--threads N] [--fast] [--text FILE]... TOKENIZER.json...
 
 The documents are a mixture of what lies on a Debian machine (program source, manual pages and
 translated messages in many languages, documentation), the texts given, and text that is hard on a
@@ -51,7 +51,7 @@ def read_text(path):
         with open(path, "rb") as f:
             return "\n".join(v for v in gettext.GNUTranslations(f)._catalog.values() if isinstance(v, str))
     with (gzip.open if path.endswith(".gz") else open)(path, "rb") as f:
-        return f.read(1 << 19).decode("utf-8")
+        return f.read().decode("utf-8")
 
 
 def found_documents(n_bytes, rng):
@@ -73,6 +73,7 @@ def found_documents(n_bytes, rng):
 
 
 def hard_documents(n_bytes, rng):
+    n_all = n_bytes
     planes = [0x80, 0x250, 0x3000, 0x10000, 0x20000, 0x110000]
     while n_bytes > 0:
         kind, parts = rng.random(), []
@@ -86,35 +87,45 @@ def hard_documents(n_bytes, rng):
         yield "".join(parts)
         n_bytes -= len("".join(parts).encode())
     # every character once, between letters, digits, spaces and marks
-    every = [chr(c) for c in range(0x33480) if not 0xD800 <= c < 0xE000]
+    every = [chr(c) for c in range(0x33480 if n_all else 0) if not 0xD800 <= c < 0xE000]
     for i in range(0, len(every), 4000):
         yield "".join(f"a{c} {c}{c} 1{c}" for c in every[i:i + 4000])
         yield "".join(f"'{c}\u0301 {c}\n" for c in every[i:i + 4000])
 
 
-def make_documents(texts, n_bytes):
+def make_documents(texts, n_bytes, n_hard):
     rng = random.Random(1)
     documents = []
     for path in texts:
         text = read_text(path)
         documents += [text[i:i + 50000] for i in range(0, len(text), 50000)]
-    hard = list(hard_documents(n_bytes // 10, rng))
-    n_hard = sum(len(t.encode()) for t in hard)
-    n_given = sum(len(t.encode()) for t in documents)
-    documents += found_documents(n_bytes - min(n_hard, n_bytes // 2) - n_given, rng)
-    documents += hard
+    documents += found_documents(n_bytes - sum(len(t.encode()) for t in documents), rng)
+    documents += hard_documents(n_hard, rng)
     documents = [t for t in documents if t]
     rng.shuffle(documents)
     return documents
+
+
+def clock():
+    """Seconds of the wall and of the processor, of this process and its children."""
+    return time.perf_counter(), sum(os.times()[:4])
+
+
+def since(start):
+    return tuple(b - a for a, b in zip(start, clock()))
+
+
+def rate(megabytes, seconds):
+    return f"{megabytes / seconds[0]:.1f} MB/s ({seconds[1]:.1f} s of processor)"
 
 
 def yoke_ids(yoke, tokenizer, path, threads, folder):
     import h5py
     out = f"{folder}/tokens.h5"
     command = [yoke, "tokenize", "--tokenizer", tokenizer, "--out", out, "--no-eos", "--threads", str(threads), path]
-    start = time.perf_counter()
+    start = clock()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    seconds = time.perf_counter() - start
+    seconds = since(start)
     with h5py.File(out) as f:
         tokens, ends = f["tokens"][:], f["documents"][:]
     os.remove(out)
@@ -128,9 +139,9 @@ def hf_ids(path, documents, names):
     tokenizer.no_padding()
     seconds = {}
     for name in names:
-        start = time.perf_counter()
+        start = clock()
         encodings = getattr(tokenizer, name)(documents, add_special_tokens=False)
-        seconds[name] = time.perf_counter() - start
+        seconds[name] = since(start)
     return [e.ids for e in encodings], seconds
 
 
@@ -139,13 +150,14 @@ def main():
     parser.add_argument("yoke")
     parser.add_argument("tokenizers", nargs="+")
     parser.add_argument("--text", action="append", default=[])
-    parser.add_argument("--megabytes", type=float, default=12)
+    parser.add_argument("--megabytes", type=float, default=10, help="of text found and given")
+    parser.add_argument("--hard", type=float, default=1, help="megabytes of hard text, 0: none")
     parser.add_argument("--fast", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
     a = parser.parse_args()
     os.environ["RAYON_NUM_THREADS"] = str(a.threads) # before `tokenizers` is imported
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
-    documents = make_documents(a.text, int(a.megabytes * 1e6))
+    documents = make_documents(a.text, int(a.megabytes * 1e6), int(a.hard * 1e6))
     megabytes = sum(len(t.encode()) for t in documents) / 1e6
     n_wrong = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -173,10 +185,11 @@ def main():
                 if len(documents[i]) < 3000 or len(wrong) < 3:
                     print(documents[i][:400].encode("unicode_escape").decode())
             n_wrong += len(wrong)
-            hf = ", ".join(f"{k} {megabytes / v:.1f} MB/s" for k, v in hf_seconds.items())
+            hf = ", ".join(f"{k} {rate(megabytes, v)}" for k, v in hf_seconds.items())
+            ratios = [min(v[i] for v in hf_seconds.values()) / seconds[i] for i in (0, 1)]
             print(f"tok {name}: {megabytes:.1f} MB, {len(documents)} documents, "
-                  f"{'ids equal' if not wrong else f'{len(wrong)} documents differ'}, yoke {megabytes / seconds:.1f} MB/s, "
-                  f"hf {hf}, ratio {min(hf_seconds.values()) / seconds:.1f}", flush=True)
+                  f"{'ids equal' if not wrong else f'{len(wrong)} documents differ'}, yoke {rate(megabytes, seconds)}, "
+                  f"hf {hf}, ratio {ratios[0]:.1f} ({ratios[1]:.1f} of processor)", flush=True)
     return 1 if n_wrong else 0
 
 

@@ -7,9 +7,9 @@
 #   --out DIR    where data and runs go, a folder for each recipe (a temporary one)
 #   RECIPE       the name of a file in configs/ without .yaml (all that say "Published for")
 # The dial D: layers / D, at least 2 and as many as rope_skip; heads and kv_heads / D, at least 2 and 1;
-# head size / D, at least 8; ffn / D, at least 32; sequence length / D, 32 to 128.  Vocabulary, family,
+# head size / D, at least 8; ffn / D, at least 32; sequence length / D, 32 to 64.  Vocabulary, family,
 # initial values, optimizer, data sources and their weights stay.  A step has two sequences a rank, warm-up one
-# step, the other lengths of the schedule are automatic, and each stage has 5 steps.
+# step, the other lengths of the schedule are automatic; stages share the 5 steps, rounded up.
 # The last line is "recipes: K of N ran"; exit code 1 unless all ran.
 set -euo pipefail
 
@@ -102,38 +102,41 @@ write_megatron() { # PATH without ending, VOCAB: uint16, code 8
     } >"$1.idx"
 }
 
-write_chat() { # PATH: conversations, as JSONL, then tokens
+write_chat() { # PATH LENGTH: conversations, as JSONL, then tokens
     local folder
     folder=$(dirname "$1")
     for i in {1..40}; do
         printf '{"messages": [{"role": "user", "content": "What is %d and %d?"}, ' "$i" "$((i * 7))"
-        printf '{"role": "assistant", "content": "<think>%d, I think</think> It is %d."}]}\n' "$i" "$((i * 8))"
+        printf '{"role": "assistant", "content": "It is %d, I think."}]}\n' "$((i * 8))"
     done >"$folder/chat.jsonl"
-    [[ -e $folder/tokenizer.json ]] ||
-        "$yoke" tokenizer train --vocab 300 --special '<|im_start|>' --special '<|im_end|>' \
-            --special '<|endoftext|>' --out "$folder/tokenizer.json" "$folder/chat.jsonl"
-    "$yoke" tokenize --chat qwen2.5 --loss all --pack "$2" --tokenizer "$folder/tokenizer.json" \
+    sed 's/[^ a-zA-Z0-9]*//g' "$folder/chat.jsonl" >"$folder/chat.txt"
+    "$yoke" tokenizer train --vocab 400 --special '<|endoftext|>' --special '<|im_start|>' \
+        --special '<|im_end|>' --out "$folder/tokenizer.json" "$folder/chat.txt"
+    "$yoke" tokenize --chat qwen2.5 --loss all --pack "$2" --overlong truncate --tokenizer "$folder/tokenizer.json" \
         --out "$1" "$folder/chat.jsonl"
 }
 
-# write_source LINE LENGTH: the files of a line "- {path: ..., weight: ...}" of yoke config
+# write_source LINE LENGTH: the files of a line "- {path: ..., weight: ...}" of yoke config; what is the same
+# in many sources is made once
 write_source() {
-    local path vocab id format
+    local path vocab id format made file
     vocab=$(sed -n 's/.*vocab_size: \([0-9]*\).*/\1/p' <<<"$1")
     id=$(sed -n 's/.*eos: \([0-9]*\).*/\1/p' <<<"$1")
     format=$(sed -n 's/.*format: \([a-z0-9]*\).*/\1/p' <<<"$1")
     sed 's/, weight:.*//; s/[^"]*"\([^"]*\)"[^"]*/\1\n/g' <<<"$1" | grep . | while read -r path; do
         path=${path//\*/1}
         [[ $format = datatrove ]] && path=${path%/}/part.ds
-        [[ ! -e $path ]] || continue
         mkdir -p "$(dirname "$path")"
-        case $format in
-            llmc) write_llmc "$path" ;;
-            raw) write_raw "$path" "$vocab" "$id" ;;
-            datatrove) write_datatrove "$path" "$vocab" "${id:-0}" ;;
-            megatron) write_megatron "$path" "$vocab" ;;
-            *) write_chat "$path" "$2" ;;
-        esac
+        if [[ -z $format ]]; then
+            write_chat "$path" "$2"
+            continue
+        fi
+        made=$out/made/$format-$vocab-$id/tokens
+        if [[ ! -d ${made%/*} ]]; then
+            mkdir -p "${made%/*}"
+            "write_$format" "$made" "$vocab" "${id:-0}"
+        fi
+        for file in "$made"*; do cp "$file" "$path${file#"$made"}"; done
     done
 }
 
@@ -144,12 +147,35 @@ key() {
     awk -v section="$1:" -v name="$2:" '/^[a-z]/ {in_it = $1 == section} in_it && $1 == name {print $2; exit}' config.yaml
 }
 
+# stage_args STAGES: --set KEY=VALUE of each stage, a line each
+stage_args() {
+    awk -v dial="$dial" -v steps="$((4 / $1 + 1))" '
+        function set(key, value) {print "--set\nstages." name "." key "=" value}
+        /^[a-z]/ {staged = $1 == "stages:"}
+        !staged {next}
+        /^  - name:/ {
+            name = substr($3, 2, length($3) - 2)
+            set("steps", steps)
+        }
+        /^    [a-z]/ {section = $1}
+        section == "schedule:" && $1 == "warmup_steps:" && $2 > 1 {set("schedule.warmup_steps", 1)}
+        section == "parallel:" && $1 ~ /^(dp|tp|cp|pp):$/ {
+            set("parallel." substr($1, 1, 2), $1 == "dp:" ? "auto" : 1)
+        }
+        section == "model:" && $1 == "recompute:" {set("model.recompute", "none")}
+        $1 ~ /^(sequence_length|max_positions):$/ {
+            n = int($2 / dial)
+            set((section == "data:" ? "data." : "model.") substr($1, 1, length($1) - 1),
+                n < 32 ? 32 : n > 64 ? 64 : n)
+        }' config.yaml
+}
+
 at_least() { # A B: the larger
     echo $(($1 > $2 ? $1 : $2))
 }
 
 run() {
-    local config=$root/configs/$1.yaml layers heads kv head ffn length most line
+    local config=$root/configs/$1.yaml layers heads kv head ffn length most line stages of_stages
     "$yoke" config "$config" >config.yaml 2>/dev/null
     layers=$(at_least $(($(key model layers) / dial)) "$(at_least 2 "$(key model rope_skip)")")
     kv=$(at_least $(($(key model kv_heads) / dial)) 1)
@@ -158,18 +184,25 @@ run() {
     head=$(at_least $(($(key model head_size) / dial / 2 * 2)) 8)
     ffn=$(at_least $(($(key model ffn) / dial)) 32)
     most=$(($(key data sequence_length) / dial))
-    length=$((most < 32 ? 32 : most > 128 ? 128 : most))
+    length=$((most < 32 ? 32 : most > 64 ? 64 : most))
     grep '^ *- {path' config.yaml | while read -r line; do write_source "$line" "$length"; done
     local args=(--set model.layers=$layers --set model.heads=$heads --set model.kv_heads=$kv
         --set model.head_size=$head --set model.hidden=$((heads * head)) --set model.ffn=$ffn
         --set model.max_positions=$length --set model.recompute=none
         --set data.sequence_length=$length --set data.tokenizer='""'
-        --set train.steps=5 --set train.batch_tokens=0 --set train.batch_sequences=$((2 * ranks))
+        --set train.batch_tokens=0 --set train.batch_sequences=$((2 * ranks))
         --set train.micro_batch=1 --set train.device=cpu --set train.eval_sequences=2
         --set train.run_dir=run --set schedule.warmup_steps=1 --set schedule.warmup_tokens=0
         --set schedule.total_steps=auto --set schedule.total_tokens=0 --set schedule.decay_steps=auto
         --set parallel.dp=auto --set parallel.cp=1 --set parallel.tp=1 --set parallel.pp=1
         --set checkpoint.resume=never --set log.interval=1 --set log.tensorboard=false)
+    stages=$(grep -c '^  - name:' config.yaml || true)
+    if [[ $stages = 0 ]]; then
+        args+=(--set train.steps=5)
+    else
+        mapfile -t of_stages < <(stage_args "$stages")
+        args+=("${of_stages[@]}")
+    fi
     if [[ $ranks = 1 ]]; then
         "$yoke" train "$config" "${args[@]}"
     else
@@ -186,7 +219,17 @@ n_ran=0
 for name in "${names[@]}"; do
     [[ -e configs/$name.yaml ]] || refuse "configs/$name.yaml is not there"
     mkdir -p "$out/$name"
-    if (cd "$out/$name" && rm -rf run && run "$name" >log 2>&1 && ran); then
+    set +e # in a condition, the subshell would go on after errors
+    (
+        set -e
+        cd "$out/$name"
+        rm -rf run
+        run "$name"
+        ran
+    ) >"$out/$name/log" 2>&1
+    code=$?
+    set -e
+    if [[ $code = 0 ]]; then
         n_ran=$((n_ran + 1))
         echo "$name: ran"
     else

@@ -40,5 +40,5 @@ struct chat_messages {
 MUST_USE status_t chat_read(struct chat_messages *m, const char *line, size_t bytes);
 void chat_messages_release(struct chat_messages *m);
 
-/* text[*first .. *end) without white space at both ends, as Python's str.strip: Unicode's. */
+/* *text[0..*bytes), valid UTF-8, without white space at both ends: Unicode's, as Python's str.strip. */
 void chat_trim(const char **text, size_t *bytes);

@@ -168,6 +168,7 @@ bool words_digits(const struct stage *s, const uint8_t *classes, const char *tex
 
 /* What one thread needs to run stages. */
 struct matcher {
+    const uint8_t *classes; /* char_classes() */
     pcre2_match_data *data;
     pcre2_match_context *context;
     pcre2_jit_stack *stack;

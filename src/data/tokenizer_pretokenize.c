@@ -8,7 +8,8 @@ enum { JIT_STACK_BYTES = 1 << 20 };
 status_t matcher_init(struct matcher *m)
 {
     *m =
-        (struct matcher){.data = pcre2_match_data_create(1, NULL),
+        (struct matcher){.classes = char_classes(),
+                         .data = pcre2_match_data_create(1, NULL),
                          .context = pcre2_match_context_create(NULL),
                          .stack = pcre2_jit_stack_create(1 << 15, JIT_STACK_BYTES, NULL)};
     if (!m->data || !m->context)
@@ -55,17 +56,16 @@ static inline status_t match(const struct stage *s, const struct matcher *m,
                              const char *text, size_t bytes, size_t from, size_t *start,
                              size_t *end, bool *found)
 {
-    const uint8_t *classes = char_classes();
     *found = true;
     switch (s->kind) {
     case STAGE_PATTERN:
         return match_pattern(s, m, text, bytes, from, start, end, found);
     case STAGE_DIGITS:
-        *found = words_digits(s, classes, text, bytes, from, start, end);
+        *found = words_digits(s, m->classes, text, bytes, from, start, end);
         return STATUS_OK;
     default:
         *start = from;
-        *end = words_next(s, classes, text, bytes, from);
+        *end = words_next(s, m->classes, text, bytes, from);
         return STATUS_OK;
     }
 }
