@@ -19,6 +19,17 @@ bool __wrap_spike_is(const struct spike *s, double loss, double sigma)
     return calls >= bad_from && calls < bad_until;
 }
 
+/* Behind the configuration of run_prepare. */
+static const char *stages = "";
+
+static void append_stages(const char *path)
+{
+    FILE *f = fopen(path, "a");
+    assert_non_null(f);
+    fputs(stages, f);
+    assert_int_equal(fclose(f), 0);
+}
+
 /* Train FOLDER/`name` in this process, with bad steps from the given one on. */
 static status_t train(const char *name, int from, int until, const char *option)
 {
@@ -33,9 +44,12 @@ static status_t train(const char *name, int from, int until, const char *option)
     calls = 0;
     bad_from = from;
     bad_until = until;
-    if (comm_rank(world) == 0) run_prepare(test_folder());
-    comm_barrier(world);
     file_join(path, sizeof path, test_folder(), "config.yaml");
+    if (comm_rank(world) == 0) {
+        run_prepare(test_folder());
+        append_stages(path);
+    }
+    comm_barrier(world);
     ASSERT_OK(config_load(&c, path, all, 4));
     const status_t st = train_run(world, &c);
     config_release(&c);
@@ -91,6 +105,45 @@ TEST(bad_steps_in_a_row_lead_back_and_their_data_is_passed_over)
     assert_int_equal(checkpoint_meta(c)->next_sample, 15 * BATCH);
     checkpoint_close(&c);
     if (comm_rank(test_world()) == 0) check_records("back");
+}
+
+static void remove_step(const char *name, int step)
+{
+    char command[PATH_MAX + 64];
+    snprintf(command, sizeof command, "rm -r %s/%s/step-%08d", test_folder(), name, step);
+    if (comm_rank(test_world()) == 0) assert_int_equal(system(command), 0);
+    comm_barrier(test_world());
+}
+
+static void check_place(const char *name, int step, int64_t next_sample)
+{
+    struct checkpoint *c;
+    open_step(&c, name, step);
+    assert_int_equal(checkpoint_meta(c)->next_sample, next_sample);
+    assert_int_equal(checkpoint_meta(c)->data_step, 10);
+    checkpoint_close(&c);
+}
+
+/* The checkpoint at the border is saved again, with a place in the data behind the border: who begins
+ * with it goes on there. */
+TEST(bad_steps_that_begin_a_stage_lead_back_to_the_border)
+{
+    char text[PATH_MAX + 256];
+    snprintf(text, sizeof text,
+             "stages:\n  - {name: one, steps: 10}\n"
+             "  - {name: two, steps: 10, data: {train: %s/validation.h5}}\n",
+             test_folder());
+    stages = text;
+    ASSERT_OK(train("border", 11, 14, "model.vocab_size=97"));
+    comm_barrier(test_world());
+    check_place("border", 10, 3 * BATCH);
+    check_place("border", 20, 13 * BATCH);
+    remove_step("border", 20);
+    remove_step("border", 15);
+    ASSERT_OK(train("border", 1000, 1000, "model.vocab_size=97"));
+    comm_barrier(test_world());
+    check_place("border", 20, 13 * BATCH);
+    stages = "";
 }
 
 TEST(fewer_bad_steps_are_skipped_and_no_more)
