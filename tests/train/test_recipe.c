@@ -1,6 +1,6 @@
 /* The configurations of published recipes amount to what was published: parameters, first values,
- * what decays, batch, AdamW and the learning rate of ten steps, as tests/fixtures/recipes.txt has
- * them, which knows the publications and not this program. */
+ * what decays, batch, AdamW, z-loss and the learning rate of ten steps, as tests/fixtures/recipes.txt
+ * has them, which knows the publications and not this program. */
 #include "train/recipe.h"
 
 #include <math.h>
@@ -98,6 +98,8 @@ static void check_recipe(struct fixture *f, const char *name, const struct confi
     near("eps", part->optim.eps, x[2], 0);
     near("clip", part->optim.clip, x[3], 0);
     near("clip_eps", part->optim.clip_eps, x[4], 0);
+    numbers(f, "z_loss", x, 1);
+    near("z_loss", part->z_loss, x[0], 0);
     numbers(f, "close", &close, 1);
     int n = 0;
     for (; at(f, "lr"); n++) {
