@@ -72,6 +72,10 @@ for family in gpt2 llama qwen2 olmo2 smollm3 gpt_neox; do
     perplexity_is laid "$want" 2e-6 mpirun -n 4 "$YOKE" eval laid --data text.h5 --tp 2 --pp 2
 done
 
+# llama.cpp's converter reads these under their older names
+grep -q '"n_ctx": 29' out_gpt2/config.json || fail "no n_ctx: $(xargs <out_gpt2/config.json)"
+grep -q '"rotary_pct": 0.25' out_gpt_neox/config.json || fail "no rotary_pct: $(xargs <out_gpt_neox/config.json)"
+
 # rotary positions that are stretched, in both spellings; what is exported says so too
 while read -r name want; do
     rm -rf scaled
