@@ -5,6 +5,7 @@
  * token is to be predicted if any byte of it is. */
 #include "data/chat.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -109,6 +110,22 @@ static status_t find_tokens(struct chat *c)
     return find_token(c, t->end_token, &c->end);
 }
 
+/* `st`, which find_tokens left with, and the templates that the tokenizer has all tokens of. */
+static status_t add_fitting(struct chat *c, status_t st)
+{
+    char why[1024], fitting[256] = "";
+    snprintf(why, sizeof why, "%s", status_message());
+    for (int i = 0; i < CHAT_TEMPLATES; i++) {
+        const size_t n = strlen(fitting);
+        c->template = &chat_template_table[i];
+        if (find_tokens(c) == STATUS_OK)
+            snprintf(fitting + n, sizeof fitting - n, "%s%s", n ? ", " : "",
+                     c->template->name);
+    }
+    return status_set(st, "%s (this tokenizer can do: %s)", why,
+                      fitting[0] ? fitting : "none of them");
+}
+
 status_t chat_create(struct chat **c, const struct tokenizer *t,
                      const struct chat_template *template, enum chat_loss loss)
 {
@@ -120,6 +137,7 @@ status_t chat_create(struct chat **c, const struct tokenizer *t,
     x->loss_on = loss;
     status_t st = encoder_create(&x->encoder, t);
     if (st == STATUS_OK) st = find_tokens(x);
+    if (st == STATUS_DATA) st = add_fitting(x, st);
     if (st == STATUS_OK)
         *c = x;
     else

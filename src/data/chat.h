@@ -44,7 +44,7 @@ enum chat_loss {
 };
 
 /* Renders conversations; one a thread.  STATUS_DATA if the tokenizer lacks a token that the
- * template needs, or makes one out of text. */
+ * template needs, or makes one out of text; it lists the templates that would do. */
 struct chat;
 MUST_USE status_t chat_create(struct chat **c, const struct tokenizer *t,
                               const struct chat_template *template, enum chat_loss loss);

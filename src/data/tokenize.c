@@ -188,13 +188,12 @@ static status_t create_encoders(struct run *r)
     r->chats = calloc((size_t)o->n_threads, sizeof(struct chat *));
     if (!r->encoders || !r->chats)
         return status_set(STATUS_NOMEM, "no memory for encoders");
-    for (int i = 0; i < o->n_threads; i++) {
-        if (o->chat)
-            TRY(chat_create(&r->chats[i], o->tokenizer, o->chat, o->loss));
-        else
-            TRY(encoder_create(&r->encoders[i], o->tokenizer));
-    }
-    return STATUS_OK;
+    status_t st = STATUS_OK;
+    for (int i = 0; i < o->n_threads && st == STATUS_OK; i++)
+        st = o->chat ? chat_create(&r->chats[i], o->tokenizer, o->chat, o->loss)
+                     : encoder_create(&r->encoders[i], o->tokenizer);
+    if (st == STATUS_OK || !o->tokenizer_path) return st;
+    return status_prefix(st, "%s", o->tokenizer_path);
 }
 
 static status_t create_target(struct run *r, struct target *to, const char *path)

@@ -85,8 +85,11 @@ refused() { # exit code, words, arguments
 to=(tokenize --tokenizer t.json --out old.h5)
 sed '3s/assistant/tool/' c.jsonl >bad.jsonl
 echo text >text.txt
+cp "$fixtures/../tokenizer_small.json" plain.json
 refused 2 '"alpaca" (valid: chatml, qwen2.5, smollm2, llama3, olmo2, auto)' "${to[@]}" --chat alpaca c.jsonl
 refused 4 't.json: has no tokenizer_config.json or chat_template.jinja' "${to[@]}" --chat auto c.jsonl
+refused 4 'plain.json: template chatml needs the token <|im_start|>, which the tokenizer does not have (this tokenizer can do: olmo2)' \
+    "${to[@]}" --tokenizer plain.json --chat chatml c.jsonl
 refused 2 '--loss: "some" is not valid (valid: assistant, all)' "${to[@]}" --chat chatml --loss some c.jsonl
 refused 2 '--overlong: "cut"' "${to[@]}" --chat chatml --pack 100 --overlong cut c.jsonl
 refused 2 '--overlong needs --pack' "${to[@]}" --chat chatml --overlong drop c.jsonl

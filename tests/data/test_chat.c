@@ -138,6 +138,7 @@ TEST(a_tokenizer_without_the_tokens_of_the_template_is_refused)
     assert_null(c);
     ASSERT_REFUSED(chat_create(&c, t, chat_template_find("qwen2.5"), CHAT_LOSS_ALL),
                    STATUS_DATA, "qwen2.5 needs the token <|im_start|>");
+    assert_non_null(strstr(status_message(), "this tokenizer can do: olmo2)"));
     ASSERT_OK(chat_create(&c, t, chat_template_find("olmo2"), CHAT_LOSS_ALL));
     chat_destroy(&c);
     tokenizer_close(&t);
