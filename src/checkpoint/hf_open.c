@@ -11,7 +11,7 @@
 #include "core/file.h"
 #include "core/log.h"
 
-enum { MAX_INDEX_BYTES = 64 << 20 };
+enum { MAX_INDEX_BYTES = 64 << 20, SHAPE_BYTES = 24 * SAFETENSORS_MAX_DIMS };
 
 /* ---- the files -------------------------------------------------------------------------------- */
 
@@ -118,11 +118,22 @@ static bool shape_fits(const struct hf_tensor *want, const struct safetensors_te
            (want->n_dims == 1 || t->shape[1] == want->shape[1]);
 }
 
+/* "[2, 3]" */
+static const char *shape_text(char text[SHAPE_BYTES], int n_dims, const int64_t *shape)
+{
+    int n = snprintf(text, SHAPE_BYTES, "[%" PRId64, shape[0]);
+    for (int i = 1; i < n_dims; i++)
+        n += snprintf(text + n, SHAPE_BYTES - (size_t)n, ", %" PRId64, shape[i]);
+    snprintf(text + n, SHAPE_BYTES - (size_t)n, "]");
+    return text;
+}
+
 /* Put a tensor where it belongs; what is wrong is logged and counted. */
 static void place_tensor(struct hf *h, const struct safetensors *file,
                          const struct safetensors_tensor *t, int *n_bad)
 {
     const char *path = safetensors_path(file);
+    char found[SHAPE_BYTES], wanted[SHAPE_BYTES];
     const int i = find_tensor(h, t->name);
     if (i < 0 && hf_ignored(&h->arch, t->name)) return;
     ++*n_bad;
@@ -135,10 +146,9 @@ static void place_tensor(struct hf *h, const struct safetensors *file,
         log_error("%s: tensor %.80s is of type %s; valid: F32, BF16, F16", path, t->name,
                   t->dtype_name);
     else if (!shape_fits(&h->tensors[i], t))
-        log_error("%s: tensor %.80s has %d dimensions, [%" PRId64 ", %" PRId64
-                  "]; wanted: %d, [%" PRId64 ", %" PRId64 "]",
-                  path, t->name, t->n_dims, t->shape[0], t->n_dims > 1 ? t->shape[1] : 1,
-                  h->tensors[i].n_dims, h->tensors[i].shape[0], h->tensors[i].shape[1]);
+        log_error("%s: tensor %.80s has shape %s; wanted %s", path, t->name,
+                  shape_text(found, t->n_dims, t->shape),
+                  shape_text(wanted, h->tensors[i].n_dims, h->tensors[i].shape));
     else
         --*n_bad;
     if (i >= 0) h->places[i] = (struct hf_place){file, t};

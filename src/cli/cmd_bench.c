@@ -159,7 +159,7 @@ int cmd_bench(int argc, char **argv)
     for (int c;
          st == STATUS_OK && (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         if (c == 'h') return fputs(help, stdout), 0;
-        if (c == '?') return cli_usage("bench", "unknown or incomplete option");
+        if (c == '?') return cli_usage_option("bench", argv);
         st = parse_option(&o, c, overrides);
     }
     if (st != STATUS_OK) return cli_exit(st, NULL);

@@ -82,7 +82,7 @@ int cmd_checkpoint(int argc, char **argv)
     opterr = 0;
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         if (c == 'h') return fputs(help, stdout), 0;
-        return cli_usage("checkpoint", "unknown option");
+        return cli_usage_option("checkpoint", argv);
     }
     for (size_t i = 0; optind < argc && i < sizeof actions / sizeof *actions; i++)
         if (strcmp(argv[optind], actions[i].name) == 0)

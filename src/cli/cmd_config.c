@@ -55,7 +55,7 @@ int cmd_config(int argc, char **argv)
     opterr = 0;
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         if (c == 'h') return fputs(help, stdout), 0;
-        if (c == '?') return cli_usage("config", "unknown or incomplete option");
+        if (c == '?') return cli_usage_option("config", argv);
         if (c == 's' && n == MAX_OVERRIDES) return cli_usage("config", "too many --set");
         if (c == 's') overrides[n++] = optarg;
         if (c == 'r') reference = true;

@@ -176,7 +176,7 @@ int cmd_diff(int argc, char **argv)
     opterr = 0;
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         if (c == 'h') return fputs(help, stdout), 0;
-        if (c == '?') return cli_usage("diff", "unknown option");
+        if (c == '?') return cli_usage_option("diff", argv);
         tensors_only = true;
     }
     if (argc - optind != 2) return cli_usage("diff", "give two checkpoints");

@@ -70,7 +70,7 @@ int cmd_doctor(int argc, char **argv)
     for (int c;
          st == STATUS_OK && (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         if (c == 'h') return fputs(help, stdout), 0;
-        if (c == '?') return cli_usage_early("doctor", "unknown or incomplete option");
+        if (c == '?') return cli_usage_option("doctor", argv);
         if (c == 'd') st = place_parse(optarg, &device);
         if (c == 'c') st = parse_transport(optarg, &o.transport);
         if (c == 'l') st = option_int("--limit", optarg, 1, 3600, &limit);

@@ -160,9 +160,7 @@ static int parse(int argc, char **argv, struct eval_arguments *a, int *exit_code
     for (int c;
          st == STATUS_OK && (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         if (c == 'h') return fputs(help, stdout), 1;
-        if (c == '?')
-            return *exit_code = cli_usage_early("eval", "unknown or incomplete option"),
-                   1;
+        if (c == '?') return *exit_code = cli_usage_option("eval", argv), 1;
         st = parse_option(a, c);
     }
     if (st != STATUS_OK) return *exit_code = cli_exit_early(st), 1;

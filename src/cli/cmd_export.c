@@ -154,7 +154,7 @@ int cmd_export(int argc, char **argv)
     for (int c;
          st == STATUS_OK && (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         if (c == 'h') return fputs(help, stdout), 0;
-        if (c == '?') return cli_usage("export", "unknown or incomplete option");
+        if (c == '?') return cli_usage_option("export", argv);
         if (c == 'd') st = parse_dtype(optarg, &a.dtype);
         if (c == 's') st = option_int("--shard-size", optarg, 1, 1000000, &a.shard_mb);
         if (c == 't') a.tokenizer = optarg;

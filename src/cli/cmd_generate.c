@@ -86,8 +86,7 @@ static int parse(int argc, char **argv, struct arguments *a, int *exit_code)
     for (int c;
          st == STATUS_OK && (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         if (c == 'h') return fputs(help, stdout), 1;
-        if (c == '?')
-            return *exit_code = cli_usage("generate", "unknown or incomplete option"), 1;
+        if (c == '?') return *exit_code = cli_usage_option("generate", argv), 1;
         st = parse_option(a, c);
     }
     if (st == STATUS_OK) st = sample_check(&a->sample);

@@ -167,10 +167,9 @@ static bool parse(int argc, char **argv, struct arguments *a, int *code)
     opterr = 0;
     for (int c, i; (c = getopt_long(argc, argv, "h", options, &i)) != -1;) {
         if (c == 'h') return fputs(help, stdout), true;
-        if (c == '?' || a->n_overrides == MAX_OVERRIDES)
-            return *code = cli_usage_early("import",
-                                           "unknown, incomplete or repeated option"),
-                   true;
+        if (c == '?') return *code = cli_usage_option("import", argv), true;
+        if (a->n_overrides == MAX_OVERRIDES)
+            return *code = cli_usage_early("import", "repeated options"), true;
         char *text = a->named[a->n_overrides];
         snprintf(text, sizeof a->named[0], "parallel.%s=%s", options[i].name, optarg);
         a->overrides[a->n_overrides++] = text;

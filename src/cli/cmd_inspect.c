@@ -123,6 +123,13 @@ static bool names_tokens(const char *path)
     return found;
 }
 
+static bool names_hf(const char *path)
+{
+    char inside[PATH_MAX];
+    file_join(inside, sizeof inside, path, "config.json");
+    return file_exists(inside);
+}
+
 static status_t inspect_folder(const struct arguments *a)
 {
     char inside[PATH_MAX], latest[PATH_MAX];
@@ -130,11 +137,15 @@ static status_t inspect_folder(const struct arguments *a)
     if (file_exists(inside)) return inspect_checkpoint(a->path, a);
     TRY(checkpoint_find_latest(a->path, latest));
     if (!latest[0] && names_tokens(a->path)) return inspect_tokens(&a->tokens);
-    if (!latest[0])
+    if (!latest[0] && names_hf(a->path))
         return status_set(STATUS_CHECKPOINT,
-                          "%s: is neither a checkpoint (model.h5) nor a run "
-                          "folder with one (step-*/model.h5), nor holds it token files",
-                          a->path);
+                          "%s: is a Hugging Face model; yoke import reads it", a->path);
+    if (!latest[0])
+        return status_set(
+            STATUS_CHECKPOINT,
+            "%s: is neither a checkpoint (model.h5) nor a run "
+            "folder with one (step-*/model.h5), nor a folder of token files",
+            a->path);
     printf("run            %s\n", a->path);
     return inspect_checkpoint(latest, a);
 }
@@ -211,7 +222,7 @@ int cmd_inspect(int argc, char **argv)
     for (int c;
          st == STATUS_OK && (c = getopt_long(argc, argv, "h", options, &which)) != -1;) {
         if (c == 'h') return fputs(help, stdout), 0;
-        if (c == '?') return cli_usage("inspect", "unknown or incomplete option");
+        if (c == '?') return cli_usage_option("inspect", argv);
         st = take_option(&a, c, options[which].name);
     }
     if (st == STATUS_OK && argc - optind != 1)

@@ -49,8 +49,7 @@ static int parse(int argc, char **argv, struct arguments *a, int *exit_code)
     opterr = 0;
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         if (c == 'h') return fputs(help, stdout), 1;
-        if (c == '?')
-            return *exit_code = cli_usage("plan", "unknown or incomplete option"), 1;
+        if (c == '?') return *exit_code = cli_usage_option("plan", argv), 1;
         if (c == 't') a->timeline = true;
         if (c == 'v') a->svg = optarg;
         if (c == 'g') a->stage = optarg;

@@ -32,7 +32,7 @@ int cmd_selfcheck(int argc, char **argv)
     opterr = 0;
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         if (c == 'h') return fputs(help, stdout), 0;
-        if (c == '?') return cli_usage_early("selfcheck", "unknown or incomplete option");
+        if (c == '?') return cli_usage_option("selfcheck", argv);
         if (n_overrides == MAX_OVERRIDES)
             return cli_usage_early("selfcheck", "too many --set");
         overrides[n_overrides++] = optarg;

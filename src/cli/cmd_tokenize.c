@@ -180,7 +180,7 @@ static int parse(int argc, char **argv, struct arguments *a)
     opterr = 0;
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         if (c == 'h') return fputs(help, stdout), 0;
-        if (c == '?') return cli_usage("tokenize", "unknown or incomplete option");
+        if (c == '?') return cli_usage_option("tokenize", argv);
         const status_t st = set_option(a, c);
         if (st != STATUS_OK) return cli_exit(st, NULL);
     }

@@ -42,9 +42,7 @@ static int parse(int argc, char **argv, struct arguments *a, int *exit_code)
     opterr = 0;
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         if (c == 'h') return fputs(help, stdout), 1;
-        if (c == '?')
-            return *exit_code = cli_usage_early("train", "unknown or incomplete option"),
-                   1;
+        if (c == '?') return *exit_code = cli_usage_option("train", argv), 1;
         if (a->n_overrides == MAX_OVERRIDES)
             return *exit_code = cli_usage_early("train", "too many --set"), 1;
         const char *override = optarg;

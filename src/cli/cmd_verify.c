@@ -96,7 +96,7 @@ int cmd_verify(int argc, char **argv)
     opterr = 0;
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         if (c == 'h') return fputs(help, stdout), 0;
-        return cli_usage_early("verify", "unknown option");
+        return cli_usage_option("verify", argv);
     }
     if (optind == argc) return cli_usage_early("verify", "give a PATH");
     if (comm_start(&world, &argc, &argv) != STATUS_OK) return cli_exit(STATUS_COMM, NULL);

@@ -1,7 +1,9 @@
 #include "cli/options.h"
 
 #include <errno.h>
+#include <getopt.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "core/log.h"
@@ -61,4 +63,14 @@ int cli_usage_early(const char *name, const char *what)
 {
     return launch_early_rank() == 0 ? cli_usage(name, what)
                                     : status_exit_code(STATUS_USAGE);
+}
+
+int cli_usage_option(const char *name, char *const *argv)
+{
+    char what[256];
+    const char *next = argv[optind], *word = argv[optind - 1];
+    /* of -xy, letters in one word, the word is the next one until y was looked at */
+    if (next && next[0] == '-' && next[1] == optopt && optopt != 0) word = next;
+    snprintf(what, sizeof what, "%.200s: unknown or incomplete option", word);
+    return cli_usage_early(name, what);
 }

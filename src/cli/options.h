@@ -25,3 +25,6 @@ int cli_usage(const char *name, const char *what);
  * ranks that a launcher started only the first speaks. */
 int cli_exit_early(status_t st);
 int cli_usage_early(const char *name, const char *what);
+
+/* cli_usage_early for the option of `argv` that getopt_long has just answered '?' for. */
+int cli_usage_option(const char *name, char *const *argv);

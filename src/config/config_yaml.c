@@ -3,6 +3,7 @@
  * nothing is built that a hostile file could make large or deep. */
 #include "config/config_impl.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <yaml.h>
 
@@ -107,16 +108,16 @@ struct pairs {
 static status_t read_source_pair(struct reader *r, const struct config_key *k,
                                  struct pairs *p)
 {
-    char name[16] = "";
-    if (r->event.type == YAML_SCALAR_EVENT && scalar(r).bytes < sizeof name)
-        memcpy(name, scalar(r).text, scalar(r).bytes + 1);
+    char name[CONFIG_NAME_BYTES] = "";
+    if (r->event.type == YAML_SCALAR_EVENT)
+        snprintf(name, sizeof name, "%s", scalar(r).text);
     const bool is_path = strcmp(name, "path") == 0;
     const int key = config_source_key(name);
     if (!is_path && key < 0)
         return config_refuse(r->c, here(r),
-                             "%s: a source has no such key (valid: path, weight, format, "
+                             "%s: a source has no key %s (valid: path, weight, format, "
                              "dtype, vocab_size, eos, bos)",
-                             k->name);
+                             k->name, config_quote(name).text);
     bool *given = is_path ? &p->path : &p->of[key];
     if (*given)
         return config_refuse(r->c, here(r), "%s: %s is given twice", k->name, name);

@@ -83,9 +83,10 @@ refused launched 6 'train.run_dir' train good.yaml --set train.run_dir=/proc/run
 
 # ---- command lines -------------------------------------------------------------------------
 refused launched 2 'trian is not a command; yoke --help lists them' trian good.yaml
-refused launched 2 'train: unknown or incomplete option; see yoke train --help' train --fast x.yaml
+refused launched 2 'train: --fast: unknown or incomplete option; see yoke train --help' train --fast x.yaml
 refused launched 2 'train: give one CONFIG' train
-refused alone 2 'unknown or incomplete option' train good.yaml --set
+refused alone 2 'train: --set: unknown or incomplete option' train good.yaml --set
+refused alone 2 'inspect: -xy: unknown' inspect --verify -xy train.h5
 refused alone 2 'needs the form KEY=VALUE' train good.yaml --set optim.lr
 refused launched 2 'eval: give one PATH' eval
 refused launched 2 '--sequences: many is not a whole number from 0' eval --sequences many run
@@ -95,6 +96,10 @@ refused alone 2 '--top-p 2: must be above 0 and at most 1' generate --top-p 2 ru
 refused alone 2 'generate: give one PATH' generate
 refused alone 2 '--sample: -1' inspect --sample -1 train.h5
 refused alone 2 'none.h5: does not exist' inspect none.h5
+refused alone 5 'empty: is neither a checkpoint' inspect empty
+mkdir world/hf
+echo '{}' >world/hf/config.json
+refused alone 5 'hf: is a Hugging Face model; yoke import reads it' inspect hf
 refused alone 4 'text.txt: is not a file written by yoke tokenize, nor one' inspect text.txt
 refused alone 2 '--dtype: "int8" is not valid (valid: uint16, uint32)' inspect --dtype int8 train.h5
 refused alone 2 'give --out FILE' tokenizer train text.txt

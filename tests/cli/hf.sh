@@ -141,20 +141,20 @@ bad_config 'rms_norm_eps is -1; valid' 's/"rms_norm_eps": [^,]*/"rms_norm_eps": 
 bad_config 'tie_word_embeddings is 3; valid' 's/"tie_word_embeddings": false/"tie_word_embeddings": 3/'
 bad_config 'config.json:[0-9]*: ' 's/"vocab_size": 1000/"vocab_size": /'
 bad_config 'config.json:[0-9]*: duplicate' 's/"vocab_size": 1000/"vocab_size": 1000, "vocab_size": 1000/'
-bad_config 'embed_tokens.weight has 2 dimensions, \[1000, 30\]; wanted: 2, \[999, 30\]' 's/"vocab_size": 1000/"vocab_size": 999/'
+bad_config 'embed_tokens.weight has shape \[1000, 30\]; wanted \[999, 30\]' 's/"vocab_size": 1000/"vocab_size": 999/'
 bad_config 'tensor model.layers.2.input_layernorm.weight is missing' 's/"num_hidden_layers": 2/"num_hidden_layers": 3/'
 bad_config 'tensor model.layers.1.*is not one of this model' 's/"num_hidden_layers": 2/"num_hidden_layers": 1/'
 bad_config 'use_sliding_window is true' 's/"use_sliding_window": false/"use_sliding_window": true/' qwen2
 bad_config 'layer_types is .*knows only full_attention' '0,/"full_attention"/s//"sliding_attention"/' qwen2
 bad_config 'hidden_act is "gelu"' 's/"hidden_act": "silu"/"hidden_act": "gelu"/' qwen2
 bad_config 'tensor model.layers.0.self_attn.q_proj.bias is missing' 's/"attention_bias": false/"attention_bias": true/' olmo2
-bad_config 'self_attn.k_norm.weight has 1 dimensions, \[12, 1\]; wanted: 1, \[24' 's/"num_key_value_heads": 3/"num_key_value_heads": 6/' olmo2
+bad_config 'self_attn.k_norm.weight has shape \[12\]; wanted \[24\]' 's/"num_key_value_heads": 3/"num_key_value_heads": 6/' olmo2
 bad_config 'no_rope_layers is \[0,1,1,0\]; yoke knows .* 0 at every so many' '/"no_rope_layers": \[/{n;s/1/0/}' smollm3
 bad_config 'no_rope_layers is \[1\]; yoke knows one 1 or 0 for each' 's/"no_rope_layers": .*/"no_rope_layers": [1],"x": [/' smollm3
 bad_config 'use_parallel_residual is false' 's/"use_parallel_residual": true/"use_parallel_residual": false/' gpt_neox
 bad_config 'hidden_act is "relu"; yoke knows only gelu' 's/"hidden_act": "gelu"/"hidden_act": "relu"/' gpt_neox
 bad_config 'it does not divide hidden_size' 's/"num_attention_heads": 3/"num_attention_heads": 5/' gpt_neox
-bad_config 'query_key_value.weight has 2 dimensions, \[72, 24\]; wanted: 2, \[60' 's/"hidden_size": 24/"hidden_size": 20/; s/"num_attention_heads": 3/"num_attention_heads": 2/' gpt_neox
+bad_config 'query_key_value.weight has shape \[72, 24\]; wanted \[60, 20\]' 's/"hidden_size": 24/"hidden_size": 20/; s/"num_attention_heads": 3/"num_attention_heads": 2/' gpt_neox
 bad_config 'partial_rotary_factor is 2' 's/"partial_rotary_factor": 0.25/"partial_rotary_factor": 2/' gpt_neox
 cp -r "$fixtures/hf_llama" worse && rm worse/config.json && rm -rf bad && mv worse bad
 refused 'holds no config.json'
@@ -215,7 +215,7 @@ cp "$fixtures/hf_llama/model.safetensors" bad/
 sed -i 's/"num_hidden_layers": 2/"num_hidden_layers": 1/; s/"attention_bias": false/"attention_bias": true/; s/"vocab_size": 1000/"vocab_size": 999/' bad/config.json
 refused 'its tensors are not those of the model .* see the 15 above'
 for want in 4:'tensor model.layers.0.self_attn.[qkvo]_proj.bias is missing' 9:'tensor model.layers.1.* is not one of this model' \
-    2:'has 2 dimensions, \[1000, 30\]; wanted: 2, \[999, 30\]'; do
+    2:'has shape \[1000, 30\]; wanted \[999, 30\]'; do
     [ "$(grep -c "${want#*:}" ../said/err)" -eq "${want%%:*}" ] || fail "does not list ${want%%:*} times ${want#*:}"
 done
 good_config

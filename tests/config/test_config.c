@@ -147,7 +147,7 @@ static const struct bad bad[] = {
     {7, "  train:\n  - a\n  - [b]", "run.yaml:9: data.train: a list in a list", ""},
     {7, "  train:\n  - {weight: 1}", "run.yaml:8: data.train: a source has no path", ""},
     {7, "  train:\n  - path: a\n    wait: 1",
-     "run.yaml:9: data.train: a source has no such", "valid: path, weight"},
+     "run.yaml:9: data.train: a source has no key \"wait\"", "valid: path, weight"},
     {7, "  train: {path: a, path: b}", "run.yaml:7: data.train: path is given twice", ""},
     {7, "  train: {path: a, weight: 0}", "run.yaml:7: data.train: weight \"0\"", "1e-09"},
     {7, "  train: {path: a, weight: x}", "run.yaml:7: data.train: weight \"x\"", ""},
