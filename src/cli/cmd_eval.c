@@ -131,6 +131,21 @@ static status_t parse_option(struct eval_arguments *a, int c)
     }
 }
 
+/* 0: the options go together; else leave with *exit_code. */
+static int check_form(const struct eval_arguments *a, int *exit_code)
+{
+    char what[64];
+    if (a->data && a->task)
+        return *exit_code = cli_usage_early("eval", "give --data or --task, not both"), 1;
+    if (!a->task && a->task_only)
+        snprintf(what, sizeof what, "--%s needs --task FILE", a->task_only);
+    else if (a->task && a->loss_only)
+        snprintf(what, sizeof what, "--%s is not for --task", a->loss_only);
+    else
+        return 0;
+    return *exit_code = cli_usage_early("eval", what), 1;
+}
+
 static int parse(int argc, char **argv, struct eval_arguments *a, int *exit_code)
 {
     static const struct option plain[] = {{"data", required_argument, NULL, 'd'},
@@ -157,17 +172,18 @@ static int parse(int argc, char **argv, struct eval_arguments *a, int *exit_code
     *exit_code = 0;
     opterr = 0;
     status_t st = STATUS_OK;
-    for (int c;
-         st == STATUS_OK && (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
+    for (int c, i;
+         st == STATUS_OK && (c = getopt_long(argc, argv, "h", options, &i)) != -1;) {
         if (c == 'h') return fputs(help, stdout), 1;
         if (c == '?') return *exit_code = cli_usage_option("eval", argv), 1;
+        if (c == 'n') a->loss_only = options[i].name;
+        if (c < NAMED && strchr("Helwfjv", c)) a->task_only = options[i].name;
         st = parse_option(a, c);
     }
     if (st != STATUS_OK) return *exit_code = cli_exit_early(st), 1;
     if (argc - optind != 1)
         return *exit_code = cli_usage_early("eval", "give one PATH"), 1;
-    if (a->data && a->task)
-        return *exit_code = cli_usage_early("eval", "give --data or --task, not both"), 1;
+    if (check_form(a, exit_code)) return 1;
     a->path = argv[optind];
     return 0;
 }

@@ -15,6 +15,7 @@ struct eval_arguments {
     int hellaswag;                                 /* enum task_hellaswag */
     int encoding;                                  /* enum task_encoding */
     int64_t limit, window;
+    const char *task_only, *loss_only; /* an option given for that form; NULL: none */
     const char *overrides[EVAL_MAX_OVERRIDES];
     int n_overrides;
     char named[8][256]; /* overrides that are options of their own */

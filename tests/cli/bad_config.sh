@@ -90,6 +90,8 @@ refused alone 2 'inspect: -xy: unknown' inspect --verify -xy train.h5
 refused alone 2 'needs the form KEY=VALUE' train good.yaml --set optim.lr
 refused launched 2 'eval: give one PATH' eval
 refused launched 2 '--sequences: many is not a whole number from 0' eval --sequences many run
+refused launched 2 'eval: --limit needs --task FILE' eval run --data valid.h5 --limit 3
+refused alone 2 'eval: --sequences is not for --task' eval run --task x.jsonl --sequences 3 --tp 1
 refused alone 2 '--temperature: hot is not a number' generate --temperature hot run
 refused alone 2 '--tokens: 0 is not a whole number from 1' generate --tokens 0 run
 refused alone 2 '--top-p 2: must be above 0 and at most 1' generate --top-p 2 run
