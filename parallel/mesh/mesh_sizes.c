@@ -47,6 +47,17 @@ static int free_axis(const int wanted[MESH_AXES])
     return found;
 }
 
+struct size_text {
+    char text[12];
+};
+
+static struct size_text size_text(int size)
+{
+    struct size_text t = {"auto"};
+    if (size > 0) snprintf(t.text, sizeof t.text, "%d", size);
+    return t;
+}
+
 /* The largest axis given is the one to name. */
 static status_t refuse(int world_size, const int wanted[MESH_AXES])
 {
@@ -57,10 +68,11 @@ static status_t refuse(int world_size, const int wanted[MESH_AXES])
     list_valid(valid, sizeof valid, world_size, wanted, axis);
     return status_set(
         STATUS_CONFIG,
-        "parallel.%s: %d: dp %d x cp %d x tp %d x pp %d does not make the %d "
-        "rank%s that were started (0: auto); valid for %s: %s",
-        mesh_axis_name((enum mesh_axis)axis), wanted[axis], wanted[MESH_DP],
-        wanted[MESH_CP], wanted[MESH_TP], wanted[MESH_PP], world_size,
+        "parallel.%s: %s: dp %s x cp %s x tp %s x pp %s does not make the %d "
+        "rank%s that were started; valid for %s: %s",
+        mesh_axis_name((enum mesh_axis)axis), size_text(wanted[axis]).text,
+        size_text(wanted[MESH_DP]).text, size_text(wanted[MESH_CP]).text,
+        size_text(wanted[MESH_TP]).text, size_text(wanted[MESH_PP]).text, world_size,
         world_size == 1 ? "" : "s", mesh_axis_name((enum mesh_axis)axis), valid);
 }
 

@@ -74,6 +74,7 @@ TEST(sizes_that_do_not_fit_are_refused_with_those_that_do)
     int got[MESH_AXES];
     const int three[MESH_AXES] = {[MESH_TP] = 3, [MESH_CP] = 1, [MESH_PP] = 2};
     ASSERT_REFUSED(mesh_sizes(8, three, got), STATUS_CONFIG, "valid for tp: 1, 2, 4");
+    assert_non_null(strstr(status_message(), "tp: 3: dp auto x cp 1 x tp 3 x pp 2 "));
     const int exact[MESH_AXES] = {
         [MESH_TP] = 2, [MESH_CP] = 1, [MESH_DP] = 5, [MESH_PP] = 1};
     ASSERT_REFUSED(mesh_sizes(8, exact, got), STATUS_CONFIG, "valid for dp: 4");
