@@ -158,7 +158,9 @@ static status_t inspect_tokenizer(const char *path)
     printf("vocabulary     %jd, of which %jd added\n", (intmax_t)tokenizer_vocab_size(t),
            (intmax_t)tokenizer_n_added(t));
     printf("merges         %jd\n", (intmax_t)tokenizer_n_merges(t));
-    printf("end of document %jd\n", (intmax_t)tokenizer_eos(t));
+    printf("end of document ");
+    inspect_print_id(tokenizer_eos(t));
+    putchar('\n');
     printf("sha256         %s\n", tokenizer_sha256(t));
     tokenizer_close(&t);
     return STATUS_OK;

@@ -23,6 +23,14 @@ static void print_text(const struct tokenizer *t, int32_t id)
     }
 }
 
+void inspect_print_id(int64_t id)
+{
+    if (id >= 0)
+        printf("%jd", (intmax_t)id);
+    else
+        printf("none");
+}
+
 /* ---- a sample --------------------------------------------------------------------------- */
 
 enum { PIECE_TOKENS = 64 };
@@ -145,7 +153,8 @@ static void print_facts(const struct token_file *f)
         printf("vocabulary     %jd", (intmax_t)i->vocab_size);
     else
         printf("vocabulary     unknown");
-    printf(", end of document %jd", (intmax_t)i->eos_id);
+    printf(", end of document ");
+    inspect_print_id(i->eos_id);
     if (i->bos_id >= 0) printf(", begin of document %jd", (intmax_t)i->bos_id);
     printf("\nlargest id     %jd in a sample\n", (intmax_t)i->largest_id);
     if (i->text_bytes > 0)

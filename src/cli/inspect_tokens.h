@@ -15,5 +15,8 @@ struct inspect_tokens {
     int64_t seed;          /* draws which ones; < 0: the first */
 };
 
+/* The id of a special token, "none" for -1. */
+void inspect_print_id(int64_t id);
+
 /* Print to the standard output.  STATUS_DATA, STATUS_IO, STATUS_NOMEM. */
 MUST_USE status_t inspect_tokens(const struct inspect_tokens *a);

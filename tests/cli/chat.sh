@@ -31,6 +31,7 @@ gzip -kf c.jsonl
 # a document as token, mask and text, with the tokenizer that made the file
 "$YOKE" inspect sft.h5 --sample 1 >out
 grep -q '^loss mask  *[0-9]* tokens are to be predicted, [0-9.]* %$' out || fail "$(cat out)"
+grep -q ', end of document none$' out || fail "$(cat out)"
 sed -n '/^document [0-9]/,$p' out | tr '\t' '|' >sample
 [ "$(head -n 1 sample)" = "document 0" ] || fail "$(cat sample)"
 grep -q '^[0-9]*|501|0|<|im_start|>$' sample || fail "$(cat sample)"
