@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/file.h"
 #include "core/log.h"
 
 struct note {
@@ -74,6 +75,12 @@ static status_t open_cuda(struct device **d, struct comm *world, bool share_gpu)
     return STATUS_OK;
 }
 
+/* Whether the kernel shows this process one of NVIDIA's, or WSL's. */
+static bool has_gpu_here(void)
+{
+    return file_exists("/dev/nvidiactl") || file_exists("/dev/dxg");
+}
+
 status_t place_open(struct device **d, struct comm *world, enum config_device wanted,
                     bool share_gpu)
 {
@@ -83,7 +90,9 @@ status_t place_open(struct device **d, struct comm *world, enum config_device wa
         int count;
         const status_t st = comm_agree(world, device_count("cuda", &count));
         if (st == STATUS_OK) return open_cuda(d, world, share_gpu);
-        log_info("device: cpu (no GPU: %s)", status_message());
+        log_info("device: cpu (%s%s)", has_gpu_here() ? "no GPU: " : "",
+                 has_gpu_here() ? status_message()
+                                : "no NVIDIA GPU here; yoke doctor says more");
     }
     return comm_agree(world, device_open(d, "cpu", 0));
 }

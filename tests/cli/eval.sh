@@ -41,6 +41,12 @@ expect 3 mpirun -n 2 "$YOKE" eval llama --data text.h5 --tp 3
 grep -q 'parallel.tp: 3: ' ../said/err || fail "no word about tp 3"
 expect 3 "$YOKE" eval llama --data text.h5 --set train.precision=bf16
 
+# no GPU: one line that can be read
+if [ ! -e /dev/nvidiactl ] && [ ! -e /dev/dxg ]; then
+    expect 0 "$YOKE" eval llama --data text.h5 --sequences 1
+    grep -q 'device: cpu (no NVIDIA GPU here; yoke doctor says more)$' ../said/err || fail "$(cat ../said/err)"
+fi
+
 # ---- questions: what transformers finds in float64, in every layout ------------------------------------
 eval=$fixtures/eval
 # FORM MODEL RANKS OPTIONS...: are log-likelihoods and metrics those of FORM_MODEL.jsonl and .json?
