@@ -40,7 +40,8 @@ const struct config_key config_keys[] = {
             "8/3 hidden rounded up to a multiple of 64 with SwiGLU (llama)"},
     {"model.vocab_size", CONFIG_INTEGER, AT(arch.vocab_size), 0, 16777216, .zero = "auto",
      .initial = "auto",
-     .doc = "rows of the embedding.  auto: the vocabulary of the token files"},
+     .doc = "rows of the embedding.  auto: the vocabulary of the token files; a run with "
+            "stages needs the number"},
     {"model.max_positions", CONFIG_INTEGER, AT(arch.max_positions), 0, 16777216,
      .zero = "auto", .initial = "auto",
      .doc = "longest sequence the model can take.  auto: data.sequence_length"},
