@@ -161,7 +161,7 @@ void NN_CPU(attention_bwd)(int threads, const struct attention_gradients *g,
     w.dkv = g->dkv;
     w.dq_parts = delta + attention_pad(a->B * a->H * a->Tq);
     w.parts = attention_bwd_parts(a, threads);
-    float *tiles = w.dq_parts + (w.parts - 1) * attention_bwd_part_floats(a);
+    float *tiles = w.dq_parts + attention_bwd_parts_floats(a, threads);
 #pragma omp parallel num_threads(threads)
     {
         struct key_part t = {0};

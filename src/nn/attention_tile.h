@@ -63,12 +63,24 @@ static inline int64_t attention_bwd_part_floats(const struct attention_view *a)
     return attention_pad(a->B * a->Tq * a->H * a->D);
 }
 
-/* delta: [B*H, Tq], then dq of all parts but the first, then each thread's tiles */
+/* dq of all parts but the first, or of those of fewer sequences, which are cut into more */
+static inline int64_t attention_bwd_parts_floats(const struct attention_view *a,
+                                                 int threads)
+{
+    int64_t most = 0;
+    for (struct attention_view v = *a; v.B > 0; v.B--) {
+        const int64_t n =
+            (attention_bwd_parts(&v, threads) - 1) * attention_bwd_part_floats(&v);
+        if (n > most) most = n;
+    }
+    return most;
+}
+
+/* delta: [B*H, Tq], then dq of the parts, then each thread's tiles */
 static inline int64_t attention_bwd_all_floats(const struct attention_view *a,
                                                int threads)
 {
-    return attention_pad(a->B * a->H * a->Tq) +
-           (attention_bwd_parts(a, threads) - 1) * attention_bwd_part_floats(a) +
+    return attention_pad(a->B * a->H * a->Tq) + attention_bwd_parts_floats(a, threads) +
            threads * attention_bwd_floats(a);
 }
 

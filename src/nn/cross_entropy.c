@@ -5,16 +5,21 @@ static int64_t clamp(int64_t x, int64_t lo, int64_t hi)
     return x < lo ? lo : x > hi ? hi : x;
 }
 
-/* Rows of logits at a time: at most `most_bytes` of them unless that is below 16 rows, and all
- * chunks about equal, because a small last one is a slow matrix product.  A function of N, V and
- * the kind of device, not of threads, so that the loss is not either.  Measured on a CPU, 96 MiB
- * and 1024 rows; an accelerator needs larger products to be busy. */
-static int64_t chunk_rows(const struct nn *nn, int64_t N, int64_t V, enum dtype t)
+/* Rows of logits at a time, at most: `most_bytes` of them unless that is below 16 rows.  A function
+ * of N, V and the kind of device, not of threads, so that the loss is not either.  Measured on a CPU,
+ * 96 MiB and 1024 rows; an accelerator needs larger products to be busy. */
+static int64_t most_rows(const struct nn *nn, int64_t N, int64_t V, enum dtype t)
 {
     const bool host = device_is_host(nn->device);
     const int64_t most_bytes = (int64_t)(host ? 96 : 1024) << 20;
     const int64_t most =
         clamp(most_bytes / (V * (int64_t)dtype_bytes(t)), 16, host ? 1024 : 16384);
+    return N < most ? N : most;
+}
+
+/* All chunks about equal, because a small last one is a slow matrix product. */
+static int64_t chunk_rows(int64_t N, int64_t most)
+{
     const int64_t chunks = (N + most - 1) / most;
     return (N + chunks - 1) / chunks;
 }
@@ -60,12 +65,13 @@ void nn_cross_entropy(struct nn *nn, struct nn_loss *loss, float *row_loss,
     /* all parts are cut into the same chunks, because they meet in each */
     const int64_t part =
         slice ? (slice->vocab_size + slice->count - 1) / slice->count : V;
-    const int64_t most = chunk_rows(nn, N, part, t), width = row_width(nn, V);
+    const int64_t room = most_rows(nn, N, part, t), most = chunk_rows(N, room);
+    const int64_t width = row_width(nn, V);
     const size_t mark = arena_mark(&nn->scratch);
-    void *logits = arena_alloc(&nn->scratch, (size_t)(most * width) * dtype_bytes(t));
-    float *losses = arena_floats(&nn->scratch, most);
-    float *squares = z_loss > 0 ? arena_floats(&nn->scratch, most) : NULL;
-    float *stats = slice ? arena_floats(&nn->scratch, slice->count * most * 3) : NULL;
+    void *logits = arena_alloc(&nn->scratch, (size_t)(room * width) * dtype_bytes(t));
+    float *losses = arena_floats(&nn->scratch, room);
+    float *squares = z_loss > 0 ? arena_floats(&nn->scratch, room) : NULL;
+    float *stats = slice ? arena_floats(&nn->scratch, slice->count * room * 3) : NULL;
     for (int64_t n = 0; n < N; n += most) {
         const int64_t rows = clamp(N - n, 0, most);
         struct tensor lc = tensor_2d(logits, t, rows, width);

@@ -2,7 +2,8 @@
  *
  * A row has its wrapper's arguments, whose shapes the wrapper has checked.  Rows named in the
  * first half of the table take scratch from nn->scratch, so they are called while measuring too:
- * take it, return before computing.  The others are not called then. */
+ * take it, return before computing; fewer sequences or rows must not take more, since a run measures
+ * its largest micro-batch and the last one may be smaller.  The others are not called then. */
 #pragma once
 
 #include <string.h>
