@@ -277,7 +277,9 @@ const struct config_key config_keys[] = {
          "goes on and tries again at the next interval"},
     {"checkpoint.resume", CONFIG_TEXT, AT(resume), 1, 4095, .initial = "auto",
      .doc = "auto: from the last good checkpoint in run_dir if there is one; never; or "
-            "the path of a checkpoint"},
+            "the path of a checkpoint or run, with which a run begins that has no "
+            "checkpoint "
+            "in run_dir yet; one in run_dir is gone back to at every start"},
 
     {"log.interval", CONFIG_INTEGER, AT(log_interval), 1, 1e9, .initial = "10",
      .doc = "steps between lines of the log"},

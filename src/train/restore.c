@@ -46,6 +46,24 @@ static bool resume_auto(const char *resume)
     return strcmp(resume, "auto") == 0;
 }
 
+/* Is the folder `path` another than `folder`, and not in it? */
+static bool outside(const char *path, const char *folder)
+{
+    char inner[PATH_MAX], outer[PATH_MAX];
+    if (!realpath(path, inner) || !realpath(folder, outer)) return true;
+    const size_t n = strlen(outer);
+    return strncmp(inner, outer, n) != 0 || (inner[n] != '/' && inner[n] != '\0');
+}
+
+bool restore_has_begun(const struct config *c, const char *resume)
+{
+    char path[PATH_MAX];
+    int64_t step = INT64_MAX;
+    if (resume_auto(resume) || strcmp(resume, "never") == 0) return false;
+    if (!outside(resume, c->run_dir) || !file_is_dir(c->run_dir)) return false;
+    return checkpoint_next(c->run_dir, &step, path) == STATUS_OK && path[0];
+}
+
 /* Which checkpoint to start from, with auto the newest good one before step *before, which
  * becomes its step; path[0] == 0: none, start fresh.  Root only. */
 static status_t choose(const struct config *c, const char *resume, int64_t *before,
@@ -231,7 +249,8 @@ int64_t restore_foresee(const struct config *c)
     char path[PATH_MAX];
     int64_t step = INT64_MAX;
     struct checkpoint *ckpt = NULL;
-    if (choose(c, c->resume, &step, path) != STATUS_OK || !path[0] ||
+    const char *resume = restore_has_begun(c, c->resume) ? "auto" : c->resume;
+    if (choose(c, resume, &step, path) != STATUS_OK || !path[0] ||
         checkpoint_open(&ckpt, path) != STATUS_OK)
         return 0;
     step = checkpoint_meta(ckpt)->step;

@@ -75,6 +75,20 @@ static status_t check_later(struct run *r)
     return STATUS_OK;
 }
 
+/* A run that began with a checkpoint from elsewhere goes on with its own, so that the same command does
+ * for both.  Behind the lock: another job may just have saved the first.  Collective. */
+static void begin_once(struct run *r)
+{
+    bool begun = false;
+    if (comm_rank(r->world) == 0) begun = restore_has_begun(r->config, r->resume);
+    comm_broadcast(r->world, &begun, sizeof begun, 0);
+    if (!begun) return;
+    log_info("checkpoint.resume: %s is only where %s began; it goes on with its own "
+             "checkpoints",
+             r->resume, r->config->run_dir);
+    r->resume = "auto";
+}
+
 /* Take the folder, once, and the state out of it. */
 static status_t restore(struct run *r, struct trainer *t)
 {
@@ -83,6 +97,7 @@ static status_t restore(struct run *r, struct trainer *t)
         st = run_lock_acquire(&r->lock, r->config->run_dir, RUN_LOCK_PATIENCE_SECONDS);
     TRY(comm_agree(r->world, st));
     t->lock = r->lock;
+    begin_once(r);
     t->resume = r->resume;
     return trainer_restore(t);
 }

@@ -138,6 +138,10 @@ MUST_USE status_t trainer_start_fresh(struct trainer *t);
 /* Fresh weights, or those of the checkpoint that checkpoint.resume names.  Collective; agreed. */
 MUST_USE status_t trainer_restore(struct trainer *t);
 
+/* Does `resume` name a checkpoint outside run_dir, where a run begins, while run_dir has checkpoints of
+ * its own already, which "auto" finds?  Local. */
+bool restore_has_begun(const struct config *c, const char *resume);
+
 /* Steps that the checkpoint has done which trainer_restore would begin with, as far as can be told
  * without reading it; 0 if there is none.  Local. */
 int64_t restore_foresee(const struct config *c);

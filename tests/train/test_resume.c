@@ -135,6 +135,25 @@ TEST(a_kill_costs_no_more_than_the_steps_since_the_last_checkpoint)
     run_check_equal(folder, "unhurt", "killed");
 }
 
+/* As a job does that was given an imported model and goes back into the queue. */
+TEST(a_run_that_begins_elsewhere_goes_on_with_its_own_checkpoints)
+{
+    const char *folder = test_folder();
+    char options[2 * PATH_MAX], half[3 * PATH_MAX], from[PATH_MAX], gone[PATH_MAX];
+    run_prepare(folder);
+    run_must(folder, "origin", 1, "--set train.steps=5");
+    snprintf(options, sizeof options, "--set checkpoint.resume=%s/origin", folder);
+    snprintf(half, sizeof half, "%s --set train.steps=10 --set schedule.total_steps=20",
+             options);
+    run_must(folder, "begun", 2, options);
+    run_must(folder, "begun_cut", 2, half);
+    snprintf(from, sizeof from, "%s/origin/step-00000005", folder);
+    snprintf(gone, sizeof gone, "%s/elsewhere", folder);
+    assert_int_equal(rename(from, gone), 0); /* it is not needed any more */
+    run_must(folder, "begun_cut", 2, options);
+    run_check_equal(folder, "begun", "begun_cut");
+}
+
 TEST(a_folder_with_checkpoints_is_not_overwritten)
 {
     const char *folder = test_folder();
