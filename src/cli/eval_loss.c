@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cli/eval.h"
 #include "core/file.h"
@@ -50,9 +51,18 @@ static status_t open_data(struct sampler **s, const struct inference *i,
                                       .document_mask = c->document_mask,
                                       .vocab_size = c->arch.vocab_size,
                                       .check = inputs_check(c, sources, n)};
+    char known[HASH_SHA256_HEX];
+    TRY(inference_tokenizer_sha256(i, known));
     TRY(sampler_create(s, &o));
     for (int k = 0; k < n; k++) {
         const struct token_file *f = sampler_file(*s, k);
+        const char *made_with = token_file_info(f)->tokenizer_sha256;
+        if (known[0] && made_with[0] && strcmp(known, made_with) != 0)
+            return status_set(
+                STATUS_DATA,
+                "%s: was made with another tokenizer (sha256 %.8s...) than the "
+                "model's (%.8s...); make it again with that one",
+                token_file_path(f), made_with, known);
         const int64_t vocab = token_file_info(f)->vocab_size;
         if (vocab > c->arch.vocab_size)
             return status_set(STATUS_DATA, "%s: has %jd token ids, the model %jd",

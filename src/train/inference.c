@@ -312,24 +312,31 @@ void inference_tokenizer_path(const struct inference *i, char *path)
     file_join(path, PATH_MAX, folder, "../tokenizer.json");
 }
 
-/* Is it the tokenizer of the token files that the checkpoint was trained on?  Yes if those do
- * not say. */
-static bool trained_with(const struct inference *i, const struct tokenizer *t)
+/* What the token files say that the checkpoint was trained on; "" if they do not. */
+static void trained_with(const struct inference *i, char hex[HASH_SHA256_HEX])
 {
-    const char *hex = NULL;
+    const char *said = "";
     json_t *data = json_loads(checkpoint_meta(i->checkpoint)->data, 0, NULL);
-    json_unpack(data, "{s:[{s:s}]}", "train", "tokenizer_sha256", &hex);
-    const bool same = !hex || !hex[0] || strcmp(hex, tokenizer_sha256(t)) == 0;
+    json_unpack(data, "{s:[{s:s}]}", "train", "tokenizer_sha256", &said);
+    snprintf(hex, HASH_SHA256_HEX, "%s", said);
     json_decref(data);
-    return same;
+}
+
+status_t inference_tokenizer_sha256(const struct inference *i, char hex[HASH_SHA256_HEX])
+{
+    char path[PATH_MAX];
+    trained_with(i, hex);
+    inference_tokenizer_path(i, path);
+    return hex[0] || !file_exists(path) ? STATUS_OK : hash_sha256_file(path, hex);
 }
 
 status_t inference_tokenizer_open(struct tokenizer **t, const struct inference *i)
 {
-    char path[PATH_MAX];
+    char path[PATH_MAX], hex[HASH_SHA256_HEX];
     inference_tokenizer_path(i, path);
     TRY(tokenizer_open(t, path));
-    if (trained_with(i, *t)) return STATUS_OK;
+    trained_with(i, hex);
+    if (!hex[0] || strcmp(hex, tokenizer_sha256(*t)) == 0) return STATUS_OK;
     tokenizer_close(t);
     return status_set(STATUS_DATA,
                       "%s: is not the tokenizer of the run's token files; copy that one "

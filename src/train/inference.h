@@ -9,6 +9,7 @@
 
 #include "checkpoint/checkpoint.h"
 #include "config/config.h"
+#include "core/hash.h"
 #include "data/tokenizer.h"
 #include "model/model.h"
 #include "parallel/pp/execute.h"
@@ -74,6 +75,11 @@ void inference_loss(struct inference *i, const struct model_input *in,
 
 /* The tokenizer beside the run's checkpoints, into `path` (PATH_MAX). */
 void inference_tokenizer_path(const struct inference *i, char *path);
+
+/* The SHA-256 of the tokenizer whose ids the model knows: that of the token files it was trained on, or else
+ * of the file beside the checkpoints; "" if neither says.  STATUS_IO. */
+MUST_USE status_t inference_tokenizer_sha256(const struct inference *i,
+                                             char hex[HASH_SHA256_HEX]);
 
 /* Open it; STATUS_DATA if it is not the one that the token files were made with. */
 MUST_USE status_t inference_tokenizer_open(struct tokenizer **t,

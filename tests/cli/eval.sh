@@ -78,6 +78,17 @@ expect 0 "$YOKE" eval llama --task "$eval/requests.jsonl" --limit 3 --details fi
 head -n 3 details >three
 same_numbers first three 1e-5
 
+# ---- tokens of another tokenizer ------------------------------------------------------------------------
+{ cat "$fixtures/tokenizer_small.json" && echo; } >other.json
+expect 0 "$YOKE" tokenize --tokenizer other.json --out other.h5 text.txt
+expect 4 mpirun -q -n 2 "$YOKE" eval llama --data other.h5
+grep -q 'other.h5: was made with another tokenizer' ../said/err || fail "$(cat ../said/err)"
+sed -e 's/train: train.h5/train: other.h5/; s/train.h5/other.h5/; s/tokenizer: .*/tokenizer: ""/; s/steps: 1000/steps: 1/' \
+    -e 's/sequence_length: .*/sequence_length: 29/; s/batch_sequences: 8/batch_sequences: 1/; s/micro_batch: 8/micro_batch: 1/' llama/config.yaml >other.yaml
+expect 0 "$YOKE" train other.yaml --set train.run_dir=trained --resume llama
+expect 0 "$YOKE" eval trained --data other.h5 # what it was trained on counts, without a tokenizer in its folder, too
+expect 4 "$YOKE" eval trained --data text.h5
+
 # ---- refused, on all ranks ------------------------------------------------------------------------------
 sed '5s/"idx": [0-9]*/"idx": 9/' "$eval/requests.jsonl" >bad.jsonl
 expect 4 mpirun -q -n 2 "$YOKE" eval llama --task bad.jsonl --tp 2
