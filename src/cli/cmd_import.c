@@ -11,6 +11,8 @@
 #include "cli/options.h"
 #include "config/config.h"
 #include "core/file.h"
+#include "core/log.h"
+#include "data/tokenizer.h"
 #include "train/layout.h"
 
 static const char help[] =
@@ -45,6 +47,7 @@ struct job {
     struct comm *world;
     struct arch arch;
     const char *family;
+    bool has_tokenizer;
     struct config config;
     struct hf *from;
     struct layout layout;
@@ -56,6 +59,26 @@ static bool is_first(const struct job *j)
     return comm_rank(j->world) == 0;
 }
 
+/* All its tokens have a row in the model.  One that yoke does not read may be of use elsewhere. */
+static status_t check_tokenizer(const struct job *j, const char *path)
+{
+    struct tokenizer *t = NULL;
+    if (tokenizer_open(&t, path) != STATUS_OK) {
+        if (is_first(j))
+            log_warn("imported all the same, but yoke cannot use it: %s",
+                     status_message());
+        return STATUS_OK;
+    }
+    const int64_t n = tokenizer_vocab_size(t), V = j->arch.vocab_size;
+    tokenizer_close(&t);
+    if (n <= V) return STATUS_OK;
+    return status_set(
+        STATUS_DATA,
+        "%s: has %jd tokens, but config.json's vocab_size is %jd (valid: up "
+        "to that; give the model's own tokenizer.json, or none)",
+        path, (intmax_t)n, (intmax_t)V);
+}
+
 /* A whole configuration of that model; what it does not know is there to be changed. */
 static status_t make_config(struct job *j)
 {
@@ -63,19 +86,23 @@ static status_t make_config(struct job *j)
     const int64_t positions = j->arch.max_positions, ranks = comm_size(j->world);
     char text[4 * PATH_MAX], tokenizer[PATH_MAX];
     file_join(tokenizer, sizeof tokenizer, j->args->folder, "tokenizer.json");
-    const bool has_tokenizer = file_exists(tokenizer);
+    j->has_tokenizer = file_exists(tokenizer);
+    if (j->has_tokenizer) TRY(check_tokenizer(j, tokenizer));
     file_join(tokenizer, sizeof tokenizer, run_dir, "tokenizer.json");
     snprintf(text, sizeof text,
              "model: {family: %s, layers: 1, hidden: 64, heads: 1}\n"
              "data: {tokenizer: \"%s\", train: train.h5, sequence_length: %jd}\n"
              "train: {run_dir: \"%s\", steps: 1000, batch_sequences: %jd}\n"
              "optim: {lr: 1.0e-5}\nschedule: {kind: constant}\n",
-             j->family, has_tokenizer ? tokenizer : "",
+             j->family, j->has_tokenizer ? tokenizer : "",
              (intmax_t)(positions < 1024 ? positions : 1024), run_dir,
              (intmax_t)(ranks < 8 ? 8 : ranks));
     TRY(config_parse(&j->config, "the imported model", text, strlen(text),
                      j->args->overrides, j->args->n_overrides));
+    /* the default where positions are not stretched, as reading config.yaml again would have it */
+    const double rope_high = j->config.arch.rope_high;
     j->config.arch = j->arch;
+    if (j->arch.rope_high == 0) j->config.arch.rope_high = rope_high;
     return STATUS_OK;
 }
 
@@ -114,6 +141,11 @@ static status_t write_config(const struct job *j, const char *text)
     TRY(file_replace(path, text, strlen(text)));
     printf("imported %s: %s, %jd parameters, as %s/step-00000000\n", j->args->folder,
            j->family, (intmax_t)arch_parameters(&j->arch), j->args->run_dir);
+    if (!j->has_tokenizer)
+        printf(
+            "%s holds no tokenizer.json: data.tokenizer is empty; yoke generate and eval "
+            "--task need --tokenizer FILE\n",
+            j->args->folder);
     return STATUS_OK;
 }
 

@@ -31,6 +31,7 @@ expect 0 "$YOKE" tokenize --tokenizer "$fixtures/tokenizer_small.json" --out tex
 for family in gpt2 llama qwen2 olmo2 smollm3 gpt_neox; do
     hf=$fixtures/hf_$family
     expect 0 "$YOKE" import "$hf" $family
+    grep -q 'holds no tokenizer.json: data.tokenizer is empty' ../said/out || fail "no word about the tokenizer: $(cat ../said/out)"
     read -r tokens want <"$hf/perplexity.txt"
     perplexity_is $family "$want" 2e-6
     grep -q "targets $((tokens - 1)) " ../said/out || fail "$family: not all of $tokens tokens were predicted"
@@ -49,6 +50,7 @@ for family in gpt2 llama qwen2 olmo2 smollm3 gpt_neox; do
     sed -e "s/train.h5/text.h5/; s/steps: 1000/steps: 2/; s/sequence_length: .*/sequence_length: 29/" \
         -e 's/batch_sequences: 8/batch_sequences: 2/; s/micro_batch: 8/micro_batch: 1/; s/interval: 10$/interval: 1/' $family/config.yaml >$family.yaml
     expect 0 "$YOKE" train $family.yaml --set checkpoint.resume=$family --set train.run_dir=one_$family
+    ! grep 'changed since the checkpoint: model' ../said/out ../said/err || fail "$family: an import is another model than its own config.yaml"
     # imported into a layout, the tensors are the same, and it trains on there
     for layout in "--tp 2" "--pp 2" "--tp 2 --pp 2"; do
         ranks=2
@@ -234,6 +236,20 @@ expect 2 "$YOKE" import "$fixtures/hf_llama" never --tp
 expect 3 "$YOKE" import "$fixtures/hf_llama" never --tp x
 expect 3 mpirun -n 2 "$YOKE" import "$fixtures/hf_llama" never --tp 3
 grep -q 'parallel.tp' ../said/err || fail "does not say parallel.tp: $(cat ../said/err)"
+# a tokenizer with more tokens than the model; one that yoke cannot read goes through
+good_config
+cp "$fixtures/hf_llama/model.safetensors" bad/
+cp "$fixtures/tokenizer_small.json" bad/tokenizer.json
+sed -i 's/"vocab_size": 1000/"vocab_size": 999/' bad/config.json
+expect 4 "$YOKE" import bad never
+grep -q "bad/tokenizer.json: has 1000 tokens, but config.json's vocab_size is 999" ../said/err || fail "$(cat ../said/err)"
+[ ! -e never ] || fail "an import that was refused leaves something"
+good_config
+cp "$fixtures/hf_llama/model.safetensors" bad/
+echo '{"model": {"type": "Unigram"}}' >bad/tokenizer.json
+expect 0 "$YOKE" import bad strange
+grep -q 'yoke cannot use it: bad/tokenizer.json: ' ../said/err || fail "$(cat ../said/err)"
+cmp bad/tokenizer.json strange/tokenizer.json || fail "the tokenizer was not copied"
 # what is wrong with the tensors is listed once, by the first rank, and nothing is left
 good_config
 sed -i 's/"num_hidden_layers": 2/"num_hidden_layers": 3/' bad/config.json
