@@ -255,24 +255,11 @@ static void update(struct trainer *t, double lr, double grad_scale)
 {
     const struct config *c = t->config;
     const int64_t n_updates = t->progress.step + 1 - t->progress.skipped;
-    char *low = t->dtype == DTYPE_F32 ? NULL : t->weights;
     dp_gather_begin(t->dp, t->weights, t->dtype);
     for (int64_t i = 0; i < zero_n_ranges(t->zero); i++) {
-        const struct zero_range r = zero_range(t->zero, i);
-        const struct nn_adamw_range a = {
-            .w = r.master,
-            .m = r.exp_avg,
-            .v = r.exp_avg_sq,
-            .grad = trainer_gradient(t, r.start),
-            .low = low ? low + (size_t)r.start * dtype_bytes(t->dtype) : NULL,
-            .low_type = t->dtype,
-            .rounding = (enum nn_rounding)c->optim.rounding,
-            .key =
-                rng_key((uint64_t)c->seed + (uint64_t)t->progress.step, "rounding", ""),
-            .start = r.start,
-            .n = r.count};
-        optim_adamw(t->nn, &c->optim, &t->params, &a, n_updates, lr, grad_scale);
-        dp_gather_ready(t->dp, r.start + r.count);
+        const struct nn_adamw_range r = trainer_range(t, i, n_updates);
+        optim_adamw(t->nn, &c->optim, &t->params, &r, n_updates, lr, grad_scale);
+        dp_gather_ready(t->dp, r.start + r.n);
     }
     dp_gather_ready(t->dp, t->plan.padded_elements); /* padding is nobody's */
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "core/rng.h"
 #include "train/gemm_peak.h"
 #include "train/launch.h"
 #include "train/place.h"
@@ -108,6 +109,24 @@ struct parts_options trainer_parts(const struct trainer *t)
 float *trainer_gradient(const struct trainer *t, int64_t x)
 {
     return t->units ? dp_units_shard(t->units, x) : t->grads + x;
+}
+
+struct nn_adamw_range trainer_range(const struct trainer *t, int64_t i, int64_t n_updates)
+{
+    const struct zero_range r = zero_range(t->zero, i);
+    char *low = t->dtype == DTYPE_F32 ? NULL : t->weights;
+    const uint64_t seed = (uint64_t)t->config->seed + (uint64_t)n_updates;
+    return (struct nn_adamw_range){
+        .w = r.master,
+        .m = r.exp_avg,
+        .v = r.exp_avg_sq,
+        .grad = trainer_gradient(t, r.start),
+        .low = low ? low + (size_t)r.start * dtype_bytes(t->dtype) : NULL,
+        .low_type = t->dtype,
+        .rounding = (enum nn_rounding)t->config->optim.rounding,
+        .key = rng_key(seed, "rounding", ""),
+        .start = r.start,
+        .n = r.count};
 }
 
 /* Gradients, their reduction and what the update needs. */

@@ -78,6 +78,10 @@ struct trainer {
 
 /* Where the sum of the gradients of flat element x is, which this rank updates, after reduction. */
 float *trainer_gradient(const struct trainer *t, int64_t x);
+/* Range i of what this rank updates, for update number n_updates of the run (from 1, or, before the
+ * first, 0): the bits of stochastic rounding are a function of it. */
+struct nn_adamw_range trainer_range(const struct trainer *t, int64_t i,
+                                    int64_t n_updates);
 struct parts_options trainer_parts(const struct trainer *t);
 
 /* Collective on world; agreed.  Release it also after a failure, together. */
