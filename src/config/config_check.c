@@ -217,19 +217,17 @@ static status_t check_device(const struct config *c)
 {
     const bool cpu = c->device == CONFIG_DEVICE_CPU;
     const bool bf16 = c->precision == CONFIG_PRECISION_BF16;
-    if (cpu && (bf16 || c->precision == CONFIG_PRECISION_FP16))
+    if (cpu && c->precision == CONFIG_PRECISION_FP16)
         return config_refuse_key(c, "train.precision",
-                                 "%s with train.device cpu, which computes in fp32 "
-                                 "(valid: auto, fp32)",
-                                 bf16 ? "bf16" : "fp16");
+                                 "fp16 with train.device cpu (valid: auto, fp32, bf16)");
     if (cpu && c->comm == COMM_TRANSPORT_NCCL)
         return config_refuse_key(c, "parallel.comm",
                                  "nccl with train.device cpu (valid: auto, mpi)");
-    if (c->optim.rounding == NN_ROUND_STOCHASTIC &&
-        (cpu || (!bf16 && c->precision != CONFIG_PRECISION_AUTO)))
+    if (c->optim.rounding == NN_ROUND_STOCHASTIC && !bf16 &&
+        (cpu || c->precision != CONFIG_PRECISION_AUTO))
         return config_refuse_key(c, "optim.rounding",
                                  "stochastic without bf16 weights to round to (valid: "
-                                 "nearest, or train.precision bf16 on a GPU)");
+                                 "nearest, or train.precision bf16)");
     return STATUS_OK;
 }
 

@@ -137,9 +137,10 @@ const struct config_key config_keys[] = {
      .doc = "where to compute.  auto: cuda if every rank has a GPU that works, else cpu"},
     {"train.precision", CONFIG_ENUM, AT(precision), .names = precision_names,
      .initial = "auto",
-     .doc = "of weights and activations in forward and backward; master weights, "
-            "gradients and optimizer state are fp32.  auto: bf16 where the GPU has it, "
-            "else fp16 with a dynamic loss scale; fp32 on the CPU"},
+     .doc =
+         "of weights and activations in forward and backward; master weights, "
+         "gradients and optimizer state are fp32.  auto: bf16 where the GPU has it, "
+         "else fp16 with a dynamic loss scale; fp32 on the CPU, which can do bf16 too"},
     {"train.graphs", CONFIG_BOOL, AT(graphs), .initial = "true",
      .doc = "record the work of a micro-batch once and replay it (CUDA graphs)"},
     {"train.eval_interval", CONFIG_INTEGER, AT(eval_interval), 0, 1e9, .initial = "250",

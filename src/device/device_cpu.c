@@ -29,7 +29,7 @@ static void close_cpu(struct device *d)
 static bool supports_cpu(const struct device *d, enum dtype t)
 {
     (void)d;
-    return t == DTYPE_F32;
+    return t == DTYPE_F32 || t == DTYPE_BF16;
 }
 
 /* "model name : X" of /proc/cpuinfo; empty where there is none. */

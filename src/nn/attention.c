@@ -27,7 +27,7 @@ void nn_attention_fwd(struct nn *nn, struct tensor *y, struct tensor *lse,
     const struct nn_attention a = settle(attention);
     check_shapes(&a, y, qkv, a.B * a.T);
     CHECK(nn_is_2d(lse, DTYPE_F32, a.B * a.H, a.T));
-    nn->ops->attention_fwd(nn, y, lse, qkv, &a);
+    nn_ops_for(nn, qkv)->attention_fwd(nn, y, lse, qkv, &a);
 }
 
 void nn_attention_bwd(struct nn *nn, struct tensor *dqkv, const struct tensor *dy,
@@ -38,7 +38,7 @@ void nn_attention_bwd(struct nn *nn, struct tensor *dqkv, const struct tensor *d
     check_shapes(&a, y, qkv, a.B * a.T);
     check_shapes(&a, dy, dqkv, a.B * a.T);
     CHECK(nn_is_2d(lse, DTYPE_F32, a.B * a.H, a.T));
-    nn->ops->attention_bwd(nn, dqkv, dy, y, lse, qkv, &a);
+    nn_ops_for(nn, qkv)->attention_bwd(nn, dqkv, dy, y, lse, qkv, &a);
 }
 
 static void check_cache(const struct nn_attention *a, const struct tensor *cache,
@@ -58,5 +58,5 @@ void nn_attention_decode(struct nn *nn, struct tensor *y, struct tensor *cache_k
     check_cache(&a, cache_v, qkv->dtype);
     CHECK(0 <= length && length < a.T);
     CHECK(!a.doc_start); /* a cache holds one document */
-    nn->ops->attention_decode(nn, y, cache_k, cache_v, qkv, length, &a);
+    nn_ops_for(nn, qkv)->attention_decode(nn, y, cache_k, cache_v, qkv, length, &a);
 }

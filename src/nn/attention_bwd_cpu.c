@@ -11,13 +11,11 @@
 
 struct backward {
     const struct attention_view *a;
-    const float *q, *kv, *dy, *lse, *delta;
-    float *dq; /* rows dq_width apart, all heads */
-    int64_t dq_width;
-    bool adds;       /* to dq, else it is assigned */
-    float *dkv;      /* as kv, of the view's widths */
-    float *dq_parts; /* [parts - 1, B*Tq, H*D] */
-    int64_t parts;
+    const elem *q, *kv, *dy;
+    const float *lse, *delta;
+    const struct attention_gradients *g;
+    float *dq_parts;       /* [parts - direct, B*Tq, H*D] */
+    int64_t parts, direct; /* direct: 1 if the first part adds to g->dq itself */
 };
 
 /* One part of the key tiles of one kv head, with the thread's buffers. */
@@ -28,7 +26,10 @@ struct key_part {
     int64_t dq_ld;
     float *p, *ds;  /* [ATTENTION_Q, ATTENTION_K] */
     float *dk, *dv; /* [ATTENTION_K, D] */
-    int64_t k0, k1; /* the key tile at hand */
+    int64_t k0, k1; /* the key tile at hand, ... */
+    const float *k, *v;
+    int64_t k_ld, v_ld; /* ... its rows */
+    float *k_copy, *v_copy, *q_copy, *dy_copy;
 };
 
 /* In the span p = exp(s - lse) over s and ds = p * (dp - delta) over dp, elsewhere 0. */
@@ -53,25 +54,38 @@ static void backward_tile(const struct backward *w, const struct key_part *t, in
     const struct attention_view *a = w->a;
     const int64_t D = a->D, HD = a->H * D, row = t->b * a->Tq;
     const int64_t nq = q1 - q0, nk = k1 - k0, ld = attention_pad(nk);
-    const float *q = w->q + (row + q0) * a->q_width + h * D;
-    const float *kv = w->kv + (t->b * a->Tk + k0) * a->kv_width + t->kv_head * D;
-    const float *k = kv + a->k_at, *v = kv + a->v_at;
-    const float *dy = w->dy + (row + q0) * HD + h * D;
+    const float *k = t->k + (k0 - t->k0) * t->k_ld, *v = t->v + (k0 - t->k0) * t->v_ld;
+    int64_t q_ld = a->q_width, dy_ld = HD;
+    const float *q =
+        rows_in_fp32(t->q_copy, w->q + (row + q0) * a->q_width + h * D, &q_ld, nq, D);
+    const float *dy =
+        rows_in_fp32(t->dy_copy, w->dy + (row + q0) * HD + h * D, &dy_ld, nq, D);
     const int64_t head_row = (t->b * a->H + h) * a->Tq;
     float *dk = t->dk + (k0 - t->k0) * D, *dv = t->dv + (k0 - t->k0) * D;
     float *dq = t->dq + q0 * t->dq_ld + h * D;
 
-    nn_gemm(false, true, nq, nk, D, a->scale, q, a->q_width, k, a->kv_width, 0, t->p, ld);
-    nn_gemm(false, true, nq, nk, D, 1, dy, HD, v, a->kv_width, 0, t->ds, ld);
+    nn_gemm(false, true, nq, nk, D, a->scale, q, q_ld, k, t->k_ld, 0, t->p, ld);
+    nn_gemm(false, true, nq, nk, D, 1, dy, dy_ld, v, t->v_ld, 0, t->ds, ld);
     for (int64_t i = q0; i < q1; i++) {
         const struct attention_span span = attention_row_span(a, t->b, i, k0, k1);
         gradient_row(t->p + (i - q0) * ld, t->ds + (i - q0) * ld, span, ld,
                      w->lse[head_row + i], w->delta[head_row + i]);
     }
-    nn_gemm(true, false, nk, D, nq, 1, t->p, ld, dy, HD, 1, dv, D);
-    nn_gemm(true, false, nk, D, nq, a->scale, t->ds, ld, q, a->q_width, 1, dk, D);
-    nn_gemm(false, false, nq, D, nk, a->scale, t->ds, ld, k, a->kv_width, 1, dq,
-            t->dq_ld);
+    nn_gemm(true, false, nk, D, nq, 1, t->p, ld, dy, dy_ld, 1, dv, D);
+    nn_gemm(true, false, nk, D, nq, a->scale, t->ds, ld, q, q_ld, 1, dk, D);
+    nn_gemm(false, false, nq, D, nk, a->scale, t->ds, ld, k, t->k_ld, 1, dq, t->dq_ld);
+}
+
+/* Numbers [at, at + n) of a gradient. */
+static void write_row(const struct tensor *g, int64_t at, const float *from, int64_t n)
+{
+    elem *low = (elem *)g->data + at;
+    if (g->dtype == DTYPE_F32) {
+        memcpy((float *)g->data + at, from, (size_t)n * sizeof *from);
+        return;
+    }
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) low[i] = put(from[i]);
 }
 
 static void backward_keys(const struct backward *w, struct key_part *t)
@@ -80,6 +94,10 @@ static void backward_keys(const struct backward *w, struct key_part *t)
     const int64_t D = a->D, n = t->k1 - t->k0;
     memset(t->dk, 0, (size_t)(n * D) * sizeof *t->dk);
     memset(t->dv, 0, (size_t)(n * D) * sizeof *t->dv);
+    const int64_t at = (t->b * a->Tk + t->k0) * a->kv_width + t->kv_head * D;
+    t->k_ld = t->v_ld = a->kv_width;
+    t->k = rows_in_fp32(t->k_copy, w->kv + at + a->k_at, &t->k_ld, n, D);
+    t->v = rows_in_fp32(t->v_copy, w->kv + at + a->v_at, &t->v_ld, n, D);
     for (int64_t q0 = a->high ? 0 : t->k0; q0 < a->Tq; q0 += ATTENTION_Q) {
         const int64_t q1 = attention_min(q0 + ATTENTION_Q, a->Tq);
         int64_t first, end;
@@ -90,9 +108,8 @@ static void backward_keys(const struct backward *w, struct key_part *t)
         for (int64_t h = t->h0; h < t->h1; h++) backward_tile(w, t, h, q0, q1, k0, k1);
     }
     for (int64_t j = 0; j < n; j++) {
-        float *row = w->dkv + (t->b * a->Tk + t->k0 + j) * a->kv_width + t->kv_head * D;
-        memcpy(row + a->k_at, t->dk + j * D, (size_t)D * sizeof *row);
-        memcpy(row + a->v_at, t->dv + j * D, (size_t)D * sizeof *row);
+        write_row(w->g->dkv, at + j * a->kv_width + a->k_at, t->dk + j * D, D);
+        write_row(w->g->dkv, at + j * a->kv_width + a->v_at, t->dv + j * D, D);
     }
 }
 
@@ -104,11 +121,12 @@ static void backward_part(const struct backward *w, struct key_part *t)
     const int64_t HD = a->H * a->D, first_head = t->kv_head * a->group - a->first;
     t->h0 = first_head > 0 ? first_head : 0;
     t->h1 = attention_min(first_head + a->group, a->H);
-    t->dq = t->part == 0 ? w->dq + t->b * a->Tq * w->dq_width
-                         : w->dq_parts + (t->part - 1) * attention_bwd_part_floats(a) +
-                               t->b * a->Tq * HD;
-    t->dq_ld = t->part == 0 ? w->dq_width : HD;
-    for (int64_t i = 0; i < a->Tq && !(w->adds && t->part == 0); i++)
+    const bool direct = t->part < w->direct;
+    t->dq_ld = direct ? w->g->dq_width : HD;
+    t->dq = direct ? tensor_f32(w->g->dq)
+                   : w->dq_parts + (t->part - w->direct) * attention_bwd_part_floats(a);
+    t->dq += t->b * a->Tq * t->dq_ld;
+    for (int64_t i = 0; i < a->Tq && !(w->g->adds && direct); i++)
         memset(t->dq + i * t->dq_ld + t->h0 * a->D, 0,
                (size_t)((t->h1 - t->h0) * a->D) * sizeof *t->dq);
 
@@ -122,46 +140,45 @@ static void backward_part(const struct backward *w, struct key_part *t)
 }
 
 /* delta[b,h,i] = sum_d dy[b,i,h,d] y[b,i,h,d] */
-static void delta_row(float *delta, const float *dy, const float *y,
+static void delta_row(float *delta, const elem *dy, const elem *y,
                       const struct attention_view *a, int64_t n)
 {
     const int64_t b = n / a->Tq, i = n % a->Tq, D = a->D;
     for (int64_t h = 0; h < a->H; h++) {
-        const float *u = dy + (n * a->H + h) * D, *v = y + (n * a->H + h) * D;
+        const elem *u = dy + (n * a->H + h) * D, *v = y + (n * a->H + h) * D;
         float s = 0;
 #pragma omp simd reduction(+ : s)
-        for (int64_t d = 0; d < D; d++) s += u[d] * v[d];
+        for (int64_t d = 0; d < D; d++) s += get(u[d]) * get(v[d]);
         delta[(b * a->H + h) * a->Tq + i] = s;
     }
 }
 
 static void add_parts(const struct backward *w, int64_t n)
 {
-    const int64_t HD = w->a->H * w->a->D;
-    float *dq = w->dq + n * w->dq_width;
-    for (int64_t part = 1; part < w->parts; part++) {
-        const float *from =
-            w->dq_parts + (part - 1) * attention_bwd_part_floats(w->a) + n * HD;
+    const int64_t HD = w->a->H * w->a->D, kept = w->parts - w->direct;
+    float *first =
+        w->direct ? tensor_f32(w->g->dq) + n * w->g->dq_width : w->dq_parts + n * HD;
+    for (int64_t part = w->direct ? 0 : 1; part < kept; part++) {
+        const float *from = w->dq_parts + part * attention_bwd_part_floats(w->a) + n * HD;
 #pragma omp simd
-        for (int64_t i = 0; i < HD; i++) dq[i] += from[i];
+        for (int64_t i = 0; i < HD; i++) first[i] += from[i];
     }
+    if (!w->direct) write_row(w->g->dq, n * w->g->dq_width, first, HD);
 }
 
 void NN_CPU(attention_bwd)(int threads, const struct attention_gradients *g,
-                           float *scratch, const float *dy, const float *y,
-                           const float *lse, const float *q, const float *kv,
+                           float *scratch, const elem *dy, const elem *y,
+                           const float *lse, const elem *q, const elem *kv,
                            const struct attention_view *a)
 {
     const int64_t N = a->B * a->Tq;
     float *delta = scratch;
     struct backward w = {.a = a, .q = q, .kv = kv, .dy = dy, .lse = lse, .delta = delta};
-    w.dq = g->dq;
-    w.dq_width = g->dq_width;
-    w.adds = g->adds;
-    w.dkv = g->dkv;
+    w.g = g;
+    w.direct = g->dq->dtype == DTYPE_F32;
     w.dq_parts = delta + attention_pad(a->B * a->H * a->Tq);
     w.parts = attention_bwd_parts(a, threads);
-    float *tiles = w.dq_parts + attention_bwd_parts_floats(a, threads);
+    float *tiles = w.dq_parts + attention_bwd_parts_floats(a, threads, w.direct);
 #pragma omp parallel num_threads(threads)
     {
         struct key_part t = {0};
@@ -169,6 +186,10 @@ void NN_CPU(attention_bwd)(int threads, const struct attention_gradients *g,
         t.ds = t.p + ATTENTION_Q * ATTENTION_K;
         t.dk = t.ds + ATTENTION_Q * ATTENTION_K;
         t.dv = t.dk + attention_pad(ATTENTION_K * a->D);
+        t.k_copy = t.dv + attention_pad(ATTENTION_K * a->D);
+        t.v_copy = t.k_copy + ATTENTION_K * a->D;
+        t.q_copy = t.v_copy + ATTENTION_K * a->D;
+        t.dy_copy = t.q_copy + ATTENTION_Q * a->D;
 #pragma omp for schedule(static)
         for (int64_t n = 0; n < N; n++) delta_row(delta, dy, y, a, n);
 #pragma omp for schedule(dynamic)

@@ -13,6 +13,9 @@ struct query_tile {
     float *scores;        /* [q1 - q0, ld], ld <= ATTENTION_K */
     float *sum_v;         /* [q1 - q0, D]: sum over keys of exp(score - max) v */
     float *max, *sum;     /* [q1 - q0], running */
+    const float *q;       /* q_ld apart */
+    int64_t q_ld;
+    float *q_copy, *k_copy, *v_copy;
 };
 
 /* The largest of `max` and the scores in the span, which is filled up with -infinity. */
@@ -67,23 +70,23 @@ static void softmax_rows(struct query_tile *t, const struct attention_view *a, i
 }
 
 /* Key rows [k0, k1) for all query rows of the tile. */
-static void add_keys(struct query_tile *t, const float *q_rows, const float *kv_rows,
+static void add_keys(struct query_tile *t, const elem *kv_rows,
                      const struct attention_view *a, int64_t k0, int64_t k1)
 {
     const int64_t D = a->D, kv_head = (t->h + a->first) / a->group;
-    const float *q = q_rows + (t->b * a->Tq + t->q0) * a->q_width + t->h * D;
-    const float *row = kv_rows + (t->b * a->Tk + k0) * a->kv_width + kv_head * D;
-    const float *k = row + a->k_at, *v = row + a->v_at;
+    const elem *row = kv_rows + (t->b * a->Tk + k0) * a->kv_width + kv_head * D;
     const int64_t nq = t->q1 - t->q0, nk = k1 - k0, ld = attention_pad(nk);
-    nn_gemm(false, true, nq, nk, D, a->scale, q, a->q_width, k, a->kv_width, 0, t->scores,
-            ld);
+    int64_t k_ld = a->kv_width, v_ld = a->kv_width;
+    const float *k = rows_in_fp32(t->k_copy, row + a->k_at, &k_ld, nk, D);
+    const float *v = rows_in_fp32(t->v_copy, row + a->v_at, &v_ld, nk, D);
+    nn_gemm(false, true, nq, nk, D, a->scale, t->q, t->q_ld, k, k_ld, 0, t->scores, ld);
     softmax_rows(t, a, k0, k1, ld);
-    nn_gemm(false, false, nq, D, nk, 1, t->scores, ld, v, a->kv_width, 1, t->sum_v, D);
+    nn_gemm(false, false, nq, D, nk, 1, t->scores, ld, v, v_ld, 1, t->sum_v, D);
 }
 
 /* Nothing was seen yet, or what y and lse tell. */
-static void begin_tile(struct query_tile *t, const float *y, const float *lse, bool fresh,
-                       const struct attention_view *a)
+static void begin_tile(struct query_tile *t, const struct tensor *y, const float *lse,
+                       bool fresh, const struct attention_view *a)
 {
     for (int64_t i = 0; i < t->q1 - t->q0; i++) {
         const int64_t row = t->q0 + i, D = a->D;
@@ -91,36 +94,53 @@ static void begin_tile(struct query_tile *t, const float *y, const float *lse, b
         const bool seen = t->max[i] > -HUGE_VALF;
         t->sum[i] = seen ? 1 : 0;
         if (seen)
-            memcpy(t->sum_v + i * D, y + ((t->b * a->Tq + row) * a->H + t->h) * D,
-                   (size_t)D * sizeof *y);
+            memcpy(t->sum_v + i * D,
+                   tensor_f32(y) + ((t->b * a->Tq + row) * a->H + t->h) * D,
+                   (size_t)D * sizeof(float));
         else
-            memset(t->sum_v + i * D, 0, (size_t)D * sizeof *y);
+            memset(t->sum_v + i * D, 0, (size_t)D * sizeof(float));
     }
 }
 
-static void forward_tile(struct query_tile *t, float *y, float *lse, const float *q,
-                         const float *kv, bool fresh, const struct attention_view *a)
+/* Numbers [at, at + n) of y. */
+static void write_row(const struct tensor *y, int64_t at, const float *from, float by,
+                      int64_t n)
+{
+    float *row = (float *)y->data + at;
+    elem *low = (elem *)y->data + at;
+    if (y->dtype == DTYPE_F32)
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) row[i] = from[i] * by;
+    else
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) low[i] = put(from[i] * by);
+}
+
+static void forward_tile(struct query_tile *t, const struct tensor *y, float *lse,
+                         const elem *q, const elem *kv, bool fresh,
+                         const struct attention_view *a)
 {
     const int64_t nq = t->q1 - t->q0, D = a->D;
     int64_t first, end;
     begin_tile(t, y, lse, fresh, a);
+    t->q_ld = a->q_width;
+    t->q = rows_in_fp32(t->q_copy, q + (t->b * a->Tq + t->q0) * a->q_width + t->h * D,
+                        &t->q_ld, nq, D);
     attention_tile_keys(a, t->b, t->q0, t->q1, &first, &end);
     for (int64_t k0 = first; k0 < end; k0 += ATTENTION_K)
-        add_keys(t, q, kv, a, k0, attention_min(k0 + ATTENTION_K, end));
+        add_keys(t, kv, a, k0, attention_min(k0 + ATTENTION_K, end));
 
     for (int64_t i = 0; i < nq; i++) {
-        float *row = y + ((t->b * a->Tq + t->q0 + i) * a->H + t->h) * D;
         const bool seen = t->sum[i] > 0;
-        const float *from = t->sum_v + i * D, by = seen ? 1 / t->sum[i] : 0;
-#pragma omp simd
-        for (int64_t d = 0; d < D; d++) row[d] = from[d] * by;
+        write_row(y, ((t->b * a->Tq + t->q0 + i) * a->H + t->h) * D, t->sum_v + i * D,
+                  seen ? 1 / t->sum[i] : 0, D);
         lse[(t->b * a->H + t->h) * a->Tq + t->q0 + i] =
             seen ? t->max[i] + logf(t->sum[i]) : -HUGE_VALF;
     }
 }
 
-void NN_CPU(attention_fwd)(int threads, float *y, float *lse, float *scratch,
-                           const float *q, const float *kv, bool fresh,
+void NN_CPU(attention_fwd)(int threads, const struct tensor *y, float *lse,
+                           float *scratch, const elem *q, const elem *kv, bool fresh,
                            const struct attention_view *a)
 {
     const int64_t tiles = attention_ceil_div(a->Tq, ATTENTION_Q);
@@ -131,6 +151,9 @@ void NN_CPU(attention_fwd)(int threads, float *y, float *lse, float *scratch,
         t.sum_v = t.scores + ATTENTION_Q * ATTENTION_K;
         t.max = t.sum_v + attention_pad(ATTENTION_Q * a->D);
         t.sum = t.max + attention_pad(ATTENTION_Q);
+        t.q_copy = t.sum + attention_pad(ATTENTION_Q);
+        t.k_copy = t.q_copy + ATTENTION_Q * a->D;
+        t.v_copy = t.k_copy + ATTENTION_K * a->D;
         /* a tile's result does not depend on who computes it; late, long tiles go first */
 #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < a->B * a->H * tiles; i++) {

@@ -17,7 +17,7 @@ void nn_attention_part_fwd(struct nn *nn, struct tensor *y, struct tensor *lse,
 {
     check(a, lse, qkv, kv);
     CHECK(nn_is_2d(y, DTYPE_F32, a->B * a->Tq, a->H * a->D));
-    nn->ops->attention_part_fwd(nn, y, lse, qkv, kv, a, fresh);
+    nn_ops_for(nn, qkv)->attention_part_fwd(nn, y, lse, qkv, kv, a, fresh);
 }
 
 void nn_attention_part_bwd(struct nn *nn, struct tensor *dq, struct tensor *dkv,
@@ -30,5 +30,5 @@ void nn_attention_part_bwd(struct nn *nn, struct tensor *dq, struct tensor *dkv,
     CHECK(nn_is_2d(dy, qkv->dtype, a->B * a->Tq, a->H * a->D));
     CHECK(nn_is_2d(dq, DTYPE_F32, a->B * a->Tq, a->H * a->D));
     CHECK(nn_is_2d(dkv, DTYPE_F32, a->B * a->Tk, 2 * a->K * a->D));
-    nn->ops->attention_part_bwd(nn, dq, dkv, dy, y, lse, qkv, kv, a);
+    nn_ops_for(nn, qkv)->attention_part_bwd(nn, dq, dkv, dy, y, lse, qkv, kv, a);
 }

@@ -1,15 +1,20 @@
-/* attention_tile - what attention.c, which takes the scratch, and the attention_*_cpu.c, which
- * use it, must agree upon.
+/* attention_tile - what ops_cpu.c, which takes the scratch, and the attention_*_cpu.c, which use it,
+ * must agree upon.
  *
  * Scores are made for a tile of query rows by key rows.  Tiles are cut where no row of theirs
  * sees more, so a tile on the diagonal wastes at most half of a Q x Q square and the key side
- * can be long: fewer, larger matrix products. */
+ * can be long: fewer, larger matrix products.  Tiles are computed in fp32; rows of another type are
+ * copied. */
 #pragma once
 
 #include "nn/attention_view.h"
-#include "nn/nn_impl.h"
+#include "nn/elem.h"
 
-enum { ATTENTION_Q = 64, ATTENTION_K = 256 };
+enum {
+    ATTENTION_Q = 64,
+    ATTENTION_K = 256,
+    ATTENTION_COPIES = sizeof(elem) < sizeof(float)
+};
 
 static inline int64_t attention_min(int64_t a, int64_t b)
 {
@@ -28,17 +33,25 @@ static inline int64_t attention_pad(int64_t n) /* floats, to whole cache lines *
 
 /* ---- scratch, in floats ----------------------------------------------------------------- */
 
-/* Forward, a thread: scores, their product with v, maximum and sum of a row. */
+/* Copies, a thread, of so many tiles of query rows and so many of key rows. */
+static inline int64_t attention_copy_floats(const struct attention_view *a, int q, int k)
+{
+    const int64_t rows = q * ATTENTION_Q + k * ATTENTION_K;
+    return ATTENTION_COPIES ? attention_pad(rows * a->D) : 0;
+}
+
+/* Forward, a thread: scores, their product with v, maximum and sum of a row; q, k, v. */
 static inline int64_t attention_fwd_floats(const struct attention_view *a)
 {
     return ATTENTION_Q * ATTENTION_K + attention_pad(ATTENTION_Q * a->D) +
-           2 * attention_pad(ATTENTION_Q);
+           2 * attention_pad(ATTENTION_Q) + attention_copy_floats(a, 1, 2);
 }
 
-/* Backward, a thread: P, dS, dk and dv of one tile of key rows. */
+/* Backward, a thread: P, dS, dk and dv of one tile of key rows; q, dy, k, v. */
 static inline int64_t attention_bwd_floats(const struct attention_view *a)
 {
-    return 2 * ATTENTION_Q * ATTENTION_K + 2 * attention_pad(ATTENTION_K * a->D);
+    return 2 * ATTENTION_Q * ATTENTION_K + 2 * attention_pad(ATTENTION_K * a->D) +
+           attention_copy_floats(a, 2, 2);
 }
 
 /* Backward gives a kv head of a sequence to one thread, which needs no sums over threads.
@@ -57,37 +70,39 @@ static inline int64_t attention_bwd_parts(const struct attention_view *a, int th
     return parts;
 }
 
-/* dq of one part; the first part adds to the result itself. */
+/* dq of one part; the first part adds to the result itself, if that is fp32. */
 static inline int64_t attention_bwd_part_floats(const struct attention_view *a)
 {
     return attention_pad(a->B * a->Tq * a->H * a->D);
 }
 
-/* dq of all parts but the first, or of those of fewer sequences, which are cut into more */
+/* dq of all parts that do not add to the result, or of those of fewer sequences, which are cut into
+ * more */
 static inline int64_t attention_bwd_parts_floats(const struct attention_view *a,
-                                                 int threads)
+                                                 int threads, bool dq_is_fp32)
 {
     int64_t most = 0;
     for (struct attention_view v = *a; v.B > 0; v.B--) {
-        const int64_t n =
-            (attention_bwd_parts(&v, threads) - 1) * attention_bwd_part_floats(&v);
-        if (n > most) most = n;
+        const int64_t n = attention_bwd_parts(&v, threads) - dq_is_fp32;
+        if (n * attention_bwd_part_floats(&v) > most)
+            most = n * attention_bwd_part_floats(&v);
     }
     return most;
 }
 
 /* delta: [B*H, Tq], then dq of the parts, then each thread's tiles */
 static inline int64_t attention_bwd_all_floats(const struct attention_view *a,
-                                               int threads)
+                                               int threads, bool dq_is_fp32)
 {
-    return attention_pad(a->B * a->H * a->Tq) + attention_bwd_parts_floats(a, threads) +
+    return attention_pad(a->B * a->H * a->Tq) +
+           attention_bwd_parts_floats(a, threads, dq_is_fp32) +
            threads * attention_bwd_floats(a);
 }
 
-/* Decode, a thread: the scores of the query heads that share a kv head. */
+/* Decode, a thread: the scores of a query head, its sum. */
 static inline int64_t attention_decode_floats(const struct nn_attention *a)
 {
-    return a->H / a->K * attention_pad(a->T);
+    return attention_pad(a->T) + attention_pad(a->D);
 }
 
 /* ---- what a tile sees -------------------------------------------------------------------- */

@@ -1,20 +1,20 @@
 #include "nn/ops_cpu.h"
 #include "nn/stripe.h"
 
-void NN_CPU(bias_add)(int threads, float *y, const float *x, const float *b, int64_t N,
+void NN_CPU(bias_add)(int threads, elem *y, const elem *x, const elem *b, int64_t N,
                       int64_t O)
 {
     if (!b && y == x) return;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t n = 0; n < N; n++) {
-        const float *xn = x + n * O;
-        float *yn = y + n * O;
+        const elem *xn = x + n * O;
+        elem *yn = y + n * O;
         if (!b) {
             memcpy(yn, xn, (size_t)O * sizeof *yn);
             continue;
         }
 #pragma omp simd
-        for (int64_t o = 0; o < O; o++) yn[o] = xn[o] + b[o];
+        for (int64_t o = 0; o < O; o++) yn[o] = put(get(xn[o]) + get(b[o]));
     }
 }
 
@@ -22,26 +22,26 @@ void NN_CPU(bias_add)(int threads, float *y, const float *x, const float *b, int
  * and an eighth of the terms in each serial sum, which is what its rounding error grows with. */
 enum { BIAS_ROWS = 8 };
 
-static void add_rows(float *restrict db, const float *restrict dy, int64_t O,
+static void add_rows(float *restrict db, const elem *restrict dy, int64_t O,
                      int64_t columns)
 {
 #pragma omp simd
     for (int64_t o = 0; o < columns; o++) {
-        const float *x = dy + o;
-        db[o] += ((x[0] + x[O]) + (x[2 * O] + x[3 * O])) +
-                 ((x[4 * O] + x[5 * O]) + (x[6 * O] + x[7 * O]));
+        const elem *x = dy + o;
+        db[o] += ((get(x[0]) + get(x[O])) + (get(x[2 * O]) + get(x[3 * O]))) +
+                 ((get(x[4 * O]) + get(x[5 * O])) + (get(x[6 * O]) + get(x[7 * O])));
     }
 }
 
-static void add_row(float *restrict db, const float *restrict dy, int64_t columns)
+static void add_row(float *restrict db, const elem *restrict dy, int64_t columns)
 {
 #pragma omp simd
-    for (int64_t o = 0; o < columns; o++) db[o] += dy[o];
+    for (int64_t o = 0; o < columns; o++) db[o] += get(dy[o]);
 }
 
 /* A thread owns a stripe of columns and goes down all rows: no partial sums, and the order of
  * additions does not depend on the number of threads. */
-void NN_CPU(bias_bwd)(int threads, float *db, const float *dy, int64_t N, int64_t O)
+void NN_CPU(bias_bwd)(int threads, float *db, const elem *dy, int64_t N, int64_t O)
 {
 #pragma omp parallel num_threads(threads)
     {

@@ -37,14 +37,15 @@ static void softmax(struct nn *nn, struct nn_loss *loss, struct tensor *logits, 
                     const struct nn_vocab_slice *slice)
 {
     if (!slice) {
-        nn->ops->softmax_loss(nn, loss, logits, V, rows);
+        nn_ops_for(nn, logits)->softmax_loss(nn, loss, logits, V, rows);
         return;
     }
     const int64_t n = logits->shape[0];
-    nn->ops->softmax_stats(nn, stats + slice->index * n * 3, logits, V, rows->targets,
-                           slice);
+    nn_ops_for(nn, logits)
+        ->softmax_stats(nn, stats + slice->index * n * 3, logits, V, rows->targets,
+                        slice);
     slice->gather(slice->context, stats, n);
-    nn->ops->softmax_part(nn, loss, logits, V, rows, stats, slice);
+    nn_ops_for(nn, logits)->softmax_part(nn, loss, logits, V, rows, stats, slice);
 }
 
 void nn_cross_entropy(struct nn *nn, struct nn_loss *loss, float *row_loss,
@@ -76,7 +77,7 @@ void nn_cross_entropy(struct nn *nn, struct nn_loss *loss, float *row_loss,
         const int64_t rows = clamp(N - n, 0, most);
         struct tensor lc = tensor_2d(logits, t, rows, width);
         const struct tensor xc = tensor_rows(x, n, rows);
-        nn->ops->matmul(nn, &lc, &xc, false, w, true, NN_ASSIGN);
+        nn_ops_for(nn, x)->matmul(nn, &lc, &xc, false, w, true, NN_ASSIGN);
         const struct nn_loss_rows lr = {.targets = targets + n,
                                         .loss = row_loss ? row_loss + n : losses,
                                         .square = squares,
@@ -85,8 +86,8 @@ void nn_cross_entropy(struct nn *nn, struct nn_loss *loss, float *row_loss,
         if (!nn->measuring) softmax(nn, loss, &lc, V, &lr, stats, slice);
         if (dx) {
             struct tensor dxc = tensor_rows(dx, n, rows);
-            nn->ops->matmul(nn, &dxc, &lc, false, w, false, NN_ASSIGN);
-            nn->ops->matmul(nn, dw, &lc, true, &xc, false, NN_ACCUM);
+            nn_ops_for(nn, x)->matmul(nn, &dxc, &lc, false, w, false, NN_ASSIGN);
+            nn_ops_for(nn, x)->matmul(nn, dw, &lc, true, &xc, false, NN_ACCUM);
         }
         if (nn->measuring) break; /* the first chunk is the largest */
     }

@@ -23,7 +23,7 @@ void nn_embedding_fwd(struct nn *nn, struct tensor *y, const struct tensor *wte,
     if (nn->measuring) return;
     if (first_token < 0) check_rows(nn, tokens, N, wte->shape[0], "token");
     if (wpe) check_rows(nn, positions, N, wpe->shape[0], "position");
-    nn->ops->embedding_fwd(nn, y, wte, wpe, tokens, positions, first_token);
+    nn_ops_for(nn, y)->embedding_fwd(nn, y, wte, wpe, tokens, positions, first_token);
 }
 
 void nn_embedding_bwd(struct nn *nn, struct tensor *dwte, struct tensor *dwpe,
@@ -38,5 +38,5 @@ void nn_embedding_bwd(struct nn *nn, struct tensor *dwte, struct tensor *dwpe,
         if (first_token < 0) check_rows(nn, tokens, N, dwte->shape[0], "token");
         if (dwpe) check_rows(nn, positions, N, dwpe->shape[0], "position");
     }
-    nn->ops->embedding_bwd(nn, dwte, dwpe, dy, tokens, positions, first_token);
+    nn_ops_for(nn, dy)->embedding_bwd(nn, dwte, dwpe, dy, tokens, positions, first_token);
 }

@@ -13,19 +13,19 @@ static inline float gelu_sigmoid(float x)
     return 1.0f / (1.0f + nn_exp(-u2));
 }
 
-void NN_CPU(gelu_fwd)(int threads, float *y, const float *x, int64_t n)
+void NN_CPU(gelu_fwd)(int threads, elem *y, const elem *x, int64_t n)
 {
 #pragma omp parallel for simd num_threads(threads) schedule(static)
-    for (int64_t i = 0; i < n; i++) y[i] = x[i] * gelu_sigmoid(x[i]);
+    for (int64_t i = 0; i < n; i++) y[i] = put(get(x[i]) * gelu_sigmoid(get(x[i])));
 }
 
-void NN_CPU(gelu_bwd)(int threads, float *dx, const float *dy, const float *x, int64_t n)
+void NN_CPU(gelu_bwd)(int threads, elem *dx, const elem *dy, const elem *x, int64_t n)
 {
 #pragma omp parallel for simd num_threads(threads) schedule(static)
     for (int64_t i = 0; i < n; i++) {
-        const float s = gelu_sigmoid(x[i]);
-        const float du2 = GELU_A * (1.0f + 3.0f * GELU_B * x[i] * x[i]);
-        dx[i] = dy[i] * (s + x[i] * s * (1.0f - s) * du2);
+        const float xi = get(x[i]), s = gelu_sigmoid(xi);
+        const float du2 = GELU_A * (1.0f + 3.0f * GELU_B * xi * xi);
+        dx[i] = put(get(dy[i]) * (s + xi * s * (1.0f - s) * du2));
     }
 }
 
@@ -48,19 +48,19 @@ static inline float normal_cdf(float x)
     return x < 0 ? tail : 1.0f - tail;
 }
 
-void NN_CPU(gelu_erf_fwd)(int threads, float *y, const float *x, int64_t n)
+void NN_CPU(gelu_erf_fwd)(int threads, elem *y, const elem *x, int64_t n)
 {
 #pragma omp parallel for simd num_threads(threads) schedule(static)
-    for (int64_t i = 0; i < n; i++) y[i] = x[i] * normal_cdf(x[i]);
+    for (int64_t i = 0; i < n; i++) y[i] = put(get(x[i]) * normal_cdf(get(x[i])));
 }
 
 /* dy/dx = Phi(x) + x phi(x), phi(x) = exp(-x^2/2) / sqrt(2 pi) */
-void NN_CPU(gelu_erf_bwd)(int threads, float *dx, const float *dy, const float *x,
-                          int64_t n)
+void NN_CPU(gelu_erf_bwd)(int threads, elem *dx, const elem *dy, const elem *x, int64_t n)
 {
 #pragma omp parallel for simd num_threads(threads) schedule(static)
     for (int64_t i = 0; i < n; i++) {
-        const float phi = 0.39894228040143268f * nn_exp(-0.5f * x[i] * x[i]);
-        dx[i] = dy[i] * (normal_cdf(x[i]) + x[i] * phi);
+        const float xi = get(x[i]);
+        const float phi = 0.39894228040143268f * nn_exp(-0.5f * xi * xi);
+        dx[i] = put(get(dy[i]) * (normal_cdf(xi) + xi * phi));
     }
 }

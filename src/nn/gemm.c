@@ -20,7 +20,7 @@ void nn_gemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float 
             (long long)n, (long long)k, (int)st);
 }
 
-void gemm_team(int threads, bool trans_a, bool trans_b, struct tensor *c,
+void gemm_team(int threads, bool trans_a, bool trans_b, const struct tensor *c,
                const struct tensor *a, const struct tensor *b, enum nn_accum mode)
 {
     const int64_t n = b->shape[trans_b ? 0 : 1], k = b->shape[trans_b ? 1 : 0];

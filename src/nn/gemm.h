@@ -11,5 +11,5 @@ void nn_gemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float 
              float *c, int64_t ldc);
 
 /* c = op(a) op(b), or c +=, over `threads` threads; fp32, rows of all three without gaps. */
-void gemm_team(int threads, bool trans_a, bool trans_b, struct tensor *c,
+void gemm_team(int threads, bool trans_a, bool trans_b, const struct tensor *c,
                const struct tensor *a, const struct tensor *b, enum nn_accum mode);

@@ -8,7 +8,7 @@ void nn_layernorm_fwd(struct nn *nn, struct tensor *y, struct tensor *stats,
     CHECK(nn_is_2d(x, t, N, C) && nn_is_2d(y, t, N, C));
     CHECK(nn_is_2d(stats, DTYPE_F32, N, 2));
     CHECK(nn_is_1d(p->w, t, C) && nn_is_1d(p->b, t, C));
-    if (!nn->measuring) nn->ops->layernorm_fwd(nn, y, stats, x, p);
+    if (!nn->measuring) nn_ops_for(nn, x)->layernorm_fwd(nn, y, stats, x, p);
 }
 
 void nn_layernorm_bwd(struct nn *nn, struct tensor *dx, const struct tensor *dy,
@@ -20,5 +20,5 @@ void nn_layernorm_bwd(struct nn *nn, struct tensor *dx, const struct tensor *dy,
     CHECK(nn_is_2d(dx, t, N, C) && nn_is_2d(dy, t, N, C) && nn_is_2d(x, t, N, C));
     CHECK(nn_is_2d(stats, DTYPE_F32, N, 2) && nn_is_1d(p->w, t, C));
     CHECK(nn_is_1d(p->dw, DTYPE_F32, C) && nn_is_1d(p->db, DTYPE_F32, C));
-    nn->ops->layernorm_bwd(nn, dx, dy, x, stats, p);
+    nn_ops_for(nn, x)->layernorm_bwd(nn, dx, dy, x, stats, p);
 }

@@ -16,7 +16,7 @@ void nn_linear_fwd(struct nn *nn, struct tensor *y, const struct tensor *x,
 {
     check_linear(y, x, w, b);
     CHECK(!residual || nn_is_2d(residual, y->dtype, y->shape[0], y->shape[1]));
-    nn->ops->linear_fwd(nn, y, x, w, b, residual);
+    nn_ops_for(nn, x)->linear_fwd(nn, y, x, w, b, residual);
 }
 
 void nn_linear_gelu_fwd(struct nn *nn, struct tensor *y, struct tensor *u,
@@ -25,5 +25,5 @@ void nn_linear_gelu_fwd(struct nn *nn, struct tensor *y, struct tensor *u,
 {
     check_linear(y, x, w, b);
     check_linear(u, x, w, b);
-    nn->ops->linear_gelu_fwd(nn, y, u, x, w, b);
+    nn_ops_for(nn, x)->linear_gelu_fwd(nn, y, u, x, w, b);
 }

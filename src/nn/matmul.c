@@ -12,7 +12,7 @@ void nn_matmul_nt(struct nn *nn, struct tensor *y, const struct tensor *x,
     CHECK(y->shape[0] == x->shape[0]); /* N */
     CHECK(y->shape[1] == w->shape[0]); /* O */
     CHECK(x->shape[1] == w->shape[1]); /* C */
-    nn->ops->matmul(nn, y, x, false, w, true, mode);
+    nn_ops_for(nn, x)->matmul(nn, y, x, false, w, true, mode);
 }
 
 void nn_matmul_nn(struct nn *nn, struct tensor *dx, const struct tensor *dy,
@@ -22,7 +22,7 @@ void nn_matmul_nn(struct nn *nn, struct tensor *dx, const struct tensor *dy,
     CHECK(dx->shape[0] == dy->shape[0]); /* N */
     CHECK(dy->shape[1] == w->shape[0]);  /* O */
     CHECK(dx->shape[1] == w->shape[1]);  /* C */
-    nn->ops->matmul(nn, dx, dy, false, w, false, mode);
+    nn_ops_for(nn, dy)->matmul(nn, dx, dy, false, w, false, mode);
 }
 
 void nn_matmul_tn(struct nn *nn, struct tensor *dw, const struct tensor *dy,
@@ -32,5 +32,5 @@ void nn_matmul_tn(struct nn *nn, struct tensor *dw, const struct tensor *dy,
     CHECK(dy->shape[0] == x->shape[0]);  /* N */
     CHECK(dw->shape[0] == dy->shape[1]); /* O */
     CHECK(dw->shape[1] == x->shape[1]);  /* C */
-    nn->ops->matmul(nn, dw, dy, true, x, false, mode);
+    nn_ops_for(nn, dy)->matmul(nn, dw, dy, true, x, false, mode);
 }

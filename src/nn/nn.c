@@ -2,12 +2,23 @@
 
 #include <stdlib.h>
 
-static const struct nn_ops *const tables[] = {
+/* one of each instruction set and type, see elem.h */
+#define TABLES(isa)                                                                      \
+    {                                                                                    \
+        &nn_ops_##isa##_fp32, &nn_ops_##isa##_bf16                                       \
+    }
+extern const struct nn_ops nn_ops_base_fp32, nn_ops_base_bf16;
+extern const struct nn_ops nn_ops_avx2_fp32, nn_ops_avx2_bf16;
+extern const struct nn_ops nn_ops_avx512_fp32, nn_ops_avx512_bf16;
+
+static const struct {
+    const struct nn_ops *fp32, *bf16;
+} tables[] = {
 #ifdef NN_HAVE_X86
-    &nn_ops_avx512,
-    &nn_ops_avx2,
+    TABLES(avx512),
+    TABLES(avx2),
 #endif
-    &nn_ops_base,
+    TABLES(base),
 };
 
 enum { N_TABLES = sizeof tables / sizeof *tables };
@@ -31,22 +42,24 @@ static bool machine_runs(const char *isa)
 bool nn_force_isa(struct nn *nn, const char *isa)
 {
     for (int i = 0; i < N_TABLES; i++) {
-        if (strcmp(tables[i]->isa, isa) != 0 || !machine_runs(isa)) continue;
-        nn->ops = tables[i];
+        if (strcmp(tables[i].fp32->isa, isa) != 0 || !machine_runs(isa)) continue;
+        nn->ops = tables[i].fp32;
+        nn->ops_bf16 = tables[i].bf16;
         return true;
     }
     return false;
 }
 
-/* The widest table of the CPU, or what the device's plug-in exports. */
+/* The widest tables of the CPU, or what the device's plug-in exports. */
 static status_t choose_table(struct nn *nn)
 {
     if (device_is_host(nn->device)) {
-        for (int i = 0; i < N_TABLES && !nn->ops; i++) nn_force_isa(nn, tables[i]->isa);
+        for (int i = 0; i < N_TABLES && !nn->ops; i++)
+            nn_force_isa(nn, tables[i].fp32->isa);
         CHECK(nn->ops);
         return STATUS_OK;
     }
-    nn->ops = device_symbol(nn->device, "nn_cuda_ops");
+    nn->ops = nn->ops_bf16 = device_symbol(nn->device, "nn_cuda_ops");
     if (nn->ops) return STATUS_OK;
     return status_set(STATUS_DEVICE, "the plug-in of device %s has no operations",
                       device_name(nn->device));

@@ -112,7 +112,8 @@ struct nn_ops {
 
 struct nn {
     struct device *device;
-    const struct nn_ops *ops;
+    const struct nn_ops *ops; /* for fp32, and for what has no type; on cuda for all */
+    const struct nn_ops *ops_bf16; /* on cuda the same */
     void *backend;
     int n_threads; /* of the CPU */
     bool measuring;
@@ -121,7 +122,13 @@ struct nn {
     size_t scratch_bytes;
 };
 
-/* Use the table `isa` ("base", "avx2", "avx512") from now on; false, and nothing changed, if this
+/* The table for activations and weights of x's type. */
+static inline const struct nn_ops *nn_ops_for(const struct nn *nn, const struct tensor *x)
+{
+    return x->dtype == DTYPE_BF16 ? nn->ops_bf16 : nn->ops;
+}
+
+/* Use the tables `isa` ("base", "avx2", "avx512") from now on; false, and nothing changed, if this
  * machine cannot run it.  nn_create chooses the widest; tests compare them all. */
 bool nn_force_isa(struct nn *nn, const char *isa);
 
@@ -136,10 +143,3 @@ static inline bool nn_is_2d(const struct tensor *x, enum dtype t, int64_t rows,
 {
     return x->dtype == t && x->n_dims == 2 && x->shape[0] == rows && x->shape[1] == cols;
 }
-
-/* The CPU tables, one per instruction set: NN_CPU(name) is name_base, name_avx2, ... */
-#define NN_JOIN_(a, b) a##_##b
-#define NN_JOIN(a, b)  NN_JOIN_(a, b)
-#define NN_CPU(name)   NN_JOIN(name, NN_ISA)
-
-extern const struct nn_ops nn_ops_base, nn_ops_avx2, nn_ops_avx512;

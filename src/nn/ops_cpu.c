@@ -1,5 +1,5 @@
-/* The CPU's table: every row unpacks its tensors, takes scratch whose size follows from shapes and
- * threads, and calls the code of one instruction set. */
+/* A table of the CPU: every row unpacks its tensors, takes scratch whose size follows from shapes and
+ * threads, and calls the code of one instruction set and type. */
 #include "nn/ops_cpu.h"
 
 #define STRING_(x) #x
@@ -20,48 +20,48 @@ static int64_t cols_of(const struct tensor *x)
 static void matmul(struct nn *nn, struct tensor *c, const struct tensor *a, bool trans_a,
                    const struct tensor *b, bool trans_b, enum nn_accum mode)
 {
-    CHECK(a->dtype == DTYPE_F32 && b->dtype == DTYPE_F32 && c->dtype == DTYPE_F32);
-    if (!nn->measuring) gemm_team(nn->n_threads, trans_a, trans_b, c, a, b, mode);
+    const size_t mark = arena_mark(&nn->scratch);
+    float *scratch = arena_floats(&nn->scratch, nn->n_threads * NN_CPU(matmul_floats)());
+    if (!nn->measuring)
+        NN_CPU(matmul)(nn->n_threads, c, a, trans_a, b, trans_b, mode, scratch);
+    arena_rewind(&nn->scratch, mark);
 }
 
 static void bias_add(struct nn *nn, struct tensor *y, const struct tensor *x,
                      const struct tensor *b)
 {
     NN_CPU(bias_add)
-    (nn->n_threads, tensor_f32(y), tensor_f32(x), b ? tensor_f32(b) : NULL, rows_of(y),
-     cols_of(y));
+    (nn->n_threads, elems(y), elems(x), b ? elems(b) : NULL, rows_of(y), cols_of(y));
 }
 
 static void linear_fwd(struct nn *nn, struct tensor *y, const struct tensor *x,
                        const struct tensor *w, const struct tensor *b,
                        const struct tensor *residual)
 {
-    if (nn->measuring) return;
     /* the product accumulates into a copy of the residual, which saves a pass over memory */
-    if (residual) bias_add(nn, y, residual, b);
+    if (!nn->measuring && residual) bias_add(nn, y, residual, b);
     matmul(nn, y, x, false, w, true, residual ? NN_ACCUM : NN_ASSIGN);
-    if (!residual && b) bias_add(nn, y, y, b);
+    if (!nn->measuring && !residual && b) bias_add(nn, y, y, b);
 }
 
 static void gelu_fwd(struct nn *nn, struct tensor *y, const struct tensor *x)
 {
-    NN_CPU(gelu_fwd)(nn->n_threads, tensor_f32(y), tensor_f32(x), tensor_elements(x));
+    NN_CPU(gelu_fwd)(nn->n_threads, elems(y), elems(x), tensor_elements(x));
 }
 
 static void linear_gelu_fwd(struct nn *nn, struct tensor *y, struct tensor *u,
                             const struct tensor *x, const struct tensor *w,
                             const struct tensor *b)
 {
-    if (nn->measuring) return;
     linear_fwd(nn, u, x, w, b, NULL);
-    gelu_fwd(nn, y, u);
+    if (!nn->measuring) gelu_fwd(nn, y, u);
 }
 
 static void bias_bwd(struct nn *nn, struct tensor *db, const struct tensor *dy)
 {
     if (nn->measuring) return;
     NN_CPU(bias_bwd)
-    (nn->n_threads, tensor_f32(db), tensor_f32(dy), rows_of(dy), cols_of(dy));
+    (nn->n_threads, tensor_f32(db), elems(dy), rows_of(dy), cols_of(dy));
 }
 
 /* Each thread sums its rows' share of dw, and of db, on its own. */
@@ -73,8 +73,8 @@ static void rmsnorm_bwd(struct nn *nn, struct tensor *dx, const struct tensor *d
     float *partial = arena_floats(&nn->scratch, nn->n_threads * cols_of(x));
     if (!nn->measuring) {
         NN_CPU(rmsnorm_bwd)
-        (nn->n_threads, tensor_f32(dx), tensor_f32(p->dw), partial, tensor_f32(dy),
-         tensor_f32(x), tensor_f32(rstd), tensor_f32(p->w), rows_of(x), cols_of(x));
+        (nn->n_threads, elems(dx), tensor_f32(p->dw), partial, elems(dy), elems(x),
+         tensor_f32(rstd), elems(p->w), rows_of(x), cols_of(x));
     }
     arena_rewind(&nn->scratch, mark);
 }
@@ -87,9 +87,8 @@ static void layernorm_bwd(struct nn *nn, struct tensor *dx, const struct tensor 
     float *partial = arena_floats(&nn->scratch, nn->n_threads * 2 * cols_of(x));
     if (!nn->measuring) {
         NN_CPU(layernorm_bwd)
-        (nn->n_threads, tensor_f32(dx), tensor_f32(p->dw), tensor_f32(p->db), partial,
-         tensor_f32(dy), tensor_f32(x), tensor_f32(stats), tensor_f32(p->w), rows_of(x),
-         cols_of(x));
+        (nn->n_threads, elems(dx), tensor_f32(p->dw), tensor_f32(p->db), partial,
+         elems(dy), elems(x), tensor_f32(stats), elems(p->w), rows_of(x), cols_of(x));
     }
     arena_rewind(&nn->scratch, mark);
 }
@@ -102,13 +101,13 @@ static void qk_norm_bwd(struct nn *nn, struct tensor *dqkv, const struct tensor 
     float *partial = arena_floats(&nn->scratch, nn->n_threads * cols_of(raw));
     if (!nn->measuring) {
         NN_CPU(qk_norm_bwd)
-        (nn->n_threads, tensor_f32(dqkv), partial, tensor_f32(raw), tensor_f32(sums),
+        (nn->n_threads, elems(dqkv), partial, elems(raw), tensor_f32(sums),
          tensor_f32(dots), rows_of(raw), cols_of(dqkv), p);
     }
     arena_rewind(&nn->scratch, mark);
 }
 
-/* q and kv may be one tensor, as the view says. */
+/* q and kv may be one tensor, as the view says; y is of their type or fp32. */
 static void view_fwd(struct nn *nn, struct tensor *y, struct tensor *lse,
                      const struct tensor *q, const struct tensor *kv,
                      const struct attention_view *v, bool fresh)
@@ -117,8 +116,7 @@ static void view_fwd(struct nn *nn, struct tensor *y, struct tensor *lse,
     float *scratch = arena_floats(&nn->scratch, nn->n_threads * attention_fwd_floats(v));
     if (!nn->measuring) {
         NN_CPU(attention_fwd)
-        (nn->n_threads, tensor_f32(y), tensor_f32(lse), scratch, tensor_f32(q),
-         tensor_f32(kv), fresh, v);
+        (nn->n_threads, y, tensor_f32(lse), scratch, elems(q), elems(kv), fresh, v);
     }
     arena_rewind(&nn->scratch, mark);
 }
@@ -148,11 +146,12 @@ static void view_bwd(struct nn *nn, const struct attention_gradients *g,
 {
     const size_t mark = arena_mark(&nn->scratch);
     float *scratch =
-        arena_floats(&nn->scratch, attention_bwd_all_floats(v, nn->n_threads));
+        arena_floats(&nn->scratch, attention_bwd_all_floats(v, nn->n_threads,
+                                                            g->dq->dtype == DTYPE_F32));
     if (!nn->measuring) {
         NN_CPU(attention_bwd)
-        (nn->n_threads, g, scratch, tensor_f32(r->dy), tensor_f32(r->y),
-         tensor_f32(r->lse), tensor_f32(r->q), tensor_f32(r->kv), v);
+        (nn->n_threads, g, scratch, elems(r->dy), elems(r->y), tensor_f32(r->lse),
+         elems(r->q), elems(r->kv), v);
     }
     arena_rewind(&nn->scratch, mark);
 }
@@ -162,8 +161,7 @@ static void attention_bwd(struct nn *nn, struct tensor *dqkv, const struct tenso
                           const struct tensor *qkv, const struct nn_attention *a)
 {
     const struct attention_view v = attention_view_of(a);
-    const struct attention_gradients g = {
-        .dq = tensor_f32(dqkv), .dq_width = v.q_width, .dkv = tensor_f32(dqkv)};
+    const struct attention_gradients g = {.dq = dqkv, .dq_width = v.q_width, .dkv = dqkv};
     const struct attention_results r = {dy, y, lse, qkv, qkv};
     view_bwd(nn, &g, &r, &v);
 }
@@ -174,10 +172,8 @@ static void attention_part_bwd(struct nn *nn, struct tensor *dq, struct tensor *
                                const struct tensor *kv, const struct nn_attention_part *a)
 {
     const struct attention_view v = attention_view_of_part(a);
-    const struct attention_gradients g = {.dq = tensor_f32(dq),
-                                          .dq_width = a->H * a->D,
-                                          .adds = true,
-                                          .dkv = tensor_f32(dkv)};
+    const struct attention_gradients g = {
+        .dq = dq, .dq_width = a->H * a->D, .adds = true, .dkv = dkv};
     const struct attention_results r = {dy, y, lse, qkv, kv};
     view_bwd(nn, &g, &r, &v);
 }
@@ -191,8 +187,8 @@ static void attention_decode(struct nn *nn, struct tensor *y, struct tensor *cac
         arena_floats(&nn->scratch, nn->n_threads * attention_decode_floats(a));
     if (!nn->measuring) {
         NN_CPU(attention_decode)
-        (nn->n_threads, tensor_f32(y), tensor_f32(cache_k), tensor_f32(cache_v), scratch,
-         tensor_f32(qkv), length, a);
+        (nn->n_threads, elems(y), elems(cache_k), elems(cache_v), scratch, elems(qkv),
+         length, a);
     }
     arena_rewind(&nn->scratch, mark);
 }
@@ -210,8 +206,8 @@ static void embedding_bwd(struct nn *nn, struct tensor *dwte, struct tensor *dwp
     if (nn->measuring) return;
     const struct token_rows rows = token_rows_of(dwte, first_token);
     NN_CPU(embedding_bwd)
-    (nn->n_threads, tensor_f32(dwte), dwpe ? tensor_f32(dwpe) : NULL, tensor_f32(dy),
-     tokens, positions, rows_of(dy), cols_of(dy), &rows);
+    (nn->n_threads, tensor_f32(dwte), dwpe ? tensor_f32(dwpe) : NULL, elems(dy), tokens,
+     positions, rows_of(dy), cols_of(dy), &rows);
 }
 
 static void sum_squares(struct nn *nn, double *sum, const float *x, int64_t n)
@@ -225,79 +221,78 @@ static void rmsnorm_fwd(struct nn *nn, struct tensor *y, struct tensor *rstd,
                         const struct tensor *x, const struct nn_norm *p)
 {
     NN_CPU(rmsnorm_fwd)
-    (nn->n_threads, tensor_f32(y), tensor_f32(rstd), tensor_f32(x), tensor_f32(p->w),
-     p->eps, rows_of(x), cols_of(x));
+    (nn->n_threads, elems(y), tensor_f32(rstd), elems(x), elems(p->w), p->eps, rows_of(x),
+     cols_of(x));
 }
 
 static void layernorm_fwd(struct nn *nn, struct tensor *y, struct tensor *stats,
                           const struct tensor *x, const struct nn_norm *p)
 {
     NN_CPU(layernorm_fwd)
-    (nn->n_threads, tensor_f32(y), tensor_f32(stats), tensor_f32(x), tensor_f32(p->w),
-     tensor_f32(p->b), p->eps, rows_of(x), cols_of(x));
+    (nn->n_threads, elems(y), tensor_f32(stats), elems(x), elems(p->w), elems(p->b),
+     p->eps, rows_of(x), cols_of(x));
 }
 
 static void rope(struct nn *nn, struct tensor *x, const struct nn_rope *r, float sign)
 {
-    NN_CPU(rope)(nn->n_threads, tensor_f32(x), rows_of(x), cols_of(x), r, sign);
+    NN_CPU(rope)(nn->n_threads, elems(x), rows_of(x), cols_of(x), r, sign);
 }
 
 static void gelu_bwd(struct nn *nn, struct tensor *dx, const struct tensor *dy,
                      const struct tensor *x)
 {
     NN_CPU(gelu_bwd)
-    (nn->n_threads, tensor_f32(dx), tensor_f32(dy), tensor_f32(x), tensor_elements(x));
+    (nn->n_threads, elems(dx), elems(dy), elems(x), tensor_elements(x));
 }
 
 static void gelu_erf_fwd(struct nn *nn, struct tensor *y, const struct tensor *x)
 {
     NN_CPU(gelu_erf_fwd)
-    (nn->n_threads, tensor_f32(y), tensor_f32(x), tensor_elements(x));
+    (nn->n_threads, elems(y), elems(x), tensor_elements(x));
 }
 
 static void gelu_erf_bwd(struct nn *nn, struct tensor *dx, const struct tensor *dy,
                          const struct tensor *x)
 {
     NN_CPU(gelu_erf_bwd)
-    (nn->n_threads, tensor_f32(dx), tensor_f32(dy), tensor_f32(x), tensor_elements(x));
+    (nn->n_threads, elems(dx), elems(dy), elems(x), tensor_elements(x));
 }
 
 static void qk_norm_sums(struct nn *nn, struct tensor *sums, struct tensor *raw,
                          const struct tensor *qkv, const struct nn_qk_norm *p)
 {
     NN_CPU(qk_norm_sums)
-    (nn->n_threads, tensor_f32(sums), tensor_f32(raw), tensor_f32(qkv), rows_of(raw),
-     cols_of(qkv), p);
+    (nn->n_threads, tensor_f32(sums), elems(raw), elems(qkv), rows_of(raw), cols_of(qkv),
+     p);
 }
 
 static void qk_norm_fwd(struct nn *nn, struct tensor *qkv, const struct tensor *raw,
                         const struct tensor *sums, const struct nn_qk_norm *p)
 {
     NN_CPU(qk_norm_fwd)
-    (nn->n_threads, tensor_f32(qkv), tensor_f32(raw), tensor_f32(sums), rows_of(raw),
-     cols_of(qkv), p);
+    (nn->n_threads, elems(qkv), elems(raw), tensor_f32(sums), rows_of(raw), cols_of(qkv),
+     p);
 }
 
 static void qk_norm_dots(struct nn *nn, struct tensor *dots, const struct tensor *dqkv,
                          const struct tensor *raw, const struct nn_qk_norm *p)
 {
     NN_CPU(qk_norm_dots)
-    (nn->n_threads, tensor_f32(dots), tensor_f32(dqkv), tensor_f32(raw), rows_of(raw),
+    (nn->n_threads, tensor_f32(dots), elems(dqkv), elems(raw), rows_of(raw),
      cols_of(dqkv), p);
 }
 
 static void swiglu_fwd(struct nn *nn, struct tensor *y, const struct tensor *gu)
 {
     NN_CPU(swiglu_fwd)
-    (nn->n_threads, tensor_f32(y), tensor_f32(gu), rows_of(y), cols_of(y));
+    (nn->n_threads, elems(y), elems(gu), rows_of(y), cols_of(y));
 }
 
 static void swiglu_bwd(struct nn *nn, struct tensor *dgu, const struct tensor *dy,
                        const struct tensor *gu)
 {
     NN_CPU(swiglu_bwd)
-    (nn->n_threads, tensor_f32(dgu), tensor_f32(dy), tensor_f32(gu), rows_of(dy),
-     cols_of(dy));
+    (nn->n_threads, elems(dgu), elems(dy), elems(gu), rows_of(dy), cols_of(dy));
 }
 
 static void embedding_fwd(struct nn *nn, struct tensor *y, const struct tensor *wte,
@@ -306,8 +301,8 @@ static void embedding_fwd(struct nn *nn, struct tensor *y, const struct tensor *
 {
     const struct token_rows rows = token_rows_of(wte, first_token);
     NN_CPU(embedding_fwd)
-    (nn->n_threads, tensor_f32(y), tensor_f32(wte), wpe ? tensor_f32(wpe) : NULL, tokens,
-     positions, rows_of(y), cols_of(y), &rows);
+    (nn->n_threads, elems(y), elems(wte), wpe ? elems(wpe) : NULL, tokens, positions,
+     rows_of(y), cols_of(y), &rows);
 }
 
 static void add_losses(struct nn_loss *loss, const struct nn_loss_rows *rows, int64_t N)
@@ -323,7 +318,7 @@ static void softmax_loss(struct nn *nn, struct nn_loss *loss, struct tensor *log
                          int64_t V, const struct nn_loss_rows *rows)
 {
     CHECK(cols_of(logits) == V); /* here nothing is gained by longer rows */
-    NN_CPU(softmax_loss)(nn->n_threads, tensor_f32(logits), rows_of(logits), V, rows);
+    NN_CPU(softmax_loss)(nn->n_threads, elems(logits), rows_of(logits), V, rows);
     add_losses(loss, rows, rows_of(logits));
 }
 
@@ -333,7 +328,7 @@ static void softmax_stats(struct nn *nn, float *stats, const struct tensor *logi
 {
     CHECK(cols_of(logits) == V);
     NN_CPU(softmax_stats)
-    (nn->n_threads, stats, tensor_f32(logits), targets, rows_of(logits), V, slice);
+    (nn->n_threads, stats, elems(logits), targets, rows_of(logits), V, slice);
 }
 
 static void softmax_part(struct nn *nn, struct nn_loss *loss, struct tensor *logits,
@@ -341,7 +336,7 @@ static void softmax_part(struct nn *nn, struct nn_loss *loss, struct tensor *log
                          const struct nn_vocab_slice *slice)
 {
     NN_CPU(softmax_part)
-    (nn->n_threads, tensor_f32(logits), rows_of(logits), V, rows, stats, slice);
+    (nn->n_threads, elems(logits), rows_of(logits), V, rows, stats, slice);
     add_losses(loss, rows, rows_of(logits));
 }
 
@@ -370,7 +365,7 @@ static void copy_columns(struct nn *nn, struct tensor *y, int64_t y_col,
 
 static void add(struct nn *nn, struct tensor *y, const struct tensor *x)
 {
-    NN_CPU(add)(nn->n_threads, tensor_f32(y), tensor_f32(x), tensor_elements(y));
+    NN_CPU(add)(nn->n_threads, elems(y), elems(x), tensor_elements(y));
 }
 
 const struct nn_ops NN_CPU(nn_ops) = {

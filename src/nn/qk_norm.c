@@ -15,21 +15,21 @@ void nn_qk_norm_sums(struct nn *nn, struct tensor *sums, struct tensor *raw,
                      const struct tensor *qkv, const struct nn_qk_norm *p)
 {
     check(qkv, raw, sums, p);
-    if (!nn->measuring) nn->ops->qk_norm_sums(nn, sums, raw, qkv, p);
+    if (!nn->measuring) nn_ops_for(nn, raw)->qk_norm_sums(nn, sums, raw, qkv, p);
 }
 
 void nn_qk_norm_fwd(struct nn *nn, struct tensor *qkv, const struct tensor *raw,
                     const struct tensor *sums, const struct nn_qk_norm *p)
 {
     check(qkv, raw, sums, p);
-    if (!nn->measuring) nn->ops->qk_norm_fwd(nn, qkv, raw, sums, p);
+    if (!nn->measuring) nn_ops_for(nn, raw)->qk_norm_fwd(nn, qkv, raw, sums, p);
 }
 
 void nn_qk_norm_dots(struct nn *nn, struct tensor *dots, const struct tensor *dqkv,
                      const struct tensor *raw, const struct nn_qk_norm *p)
 {
     check(dqkv, raw, dots, p);
-    if (!nn->measuring) nn->ops->qk_norm_dots(nn, dots, dqkv, raw, p);
+    if (!nn->measuring) nn_ops_for(nn, raw)->qk_norm_dots(nn, dots, dqkv, raw, p);
 }
 
 void nn_qk_norm_bwd(struct nn *nn, struct tensor *dqkv, const struct tensor *raw,
@@ -39,5 +39,5 @@ void nn_qk_norm_bwd(struct nn *nn, struct tensor *dqkv, const struct tensor *raw
     check(dqkv, raw, sums, p);
     CHECK(nn_is_2d(dots, DTYPE_F32, raw->shape[0], 2));
     CHECK(nn_is_1d(p->dw, DTYPE_F32, p->q + p->k));
-    nn->ops->qk_norm_bwd(nn, dqkv, raw, sums, dots, p);
+    nn_ops_for(nn, raw)->qk_norm_bwd(nn, dqkv, raw, sums, dots, p);
 }

@@ -7,7 +7,7 @@ void nn_rmsnorm_fwd(struct nn *nn, struct tensor *y, struct tensor *rstd,
     const enum dtype t = x->dtype;
     CHECK(nn_is_2d(x, t, N, C) && nn_is_2d(y, t, N, C) && nn_is_1d(rstd, DTYPE_F32, N));
     CHECK(nn_is_1d(p->w, t, C) && !p->b);
-    if (!nn->measuring) nn->ops->rmsnorm_fwd(nn, y, rstd, x, p);
+    if (!nn->measuring) nn_ops_for(nn, x)->rmsnorm_fwd(nn, y, rstd, x, p);
 }
 
 void nn_rmsnorm_bwd(struct nn *nn, struct tensor *dx, const struct tensor *dy,
@@ -19,5 +19,5 @@ void nn_rmsnorm_bwd(struct nn *nn, struct tensor *dx, const struct tensor *dy,
     CHECK(nn_is_2d(dx, t, N, C) && nn_is_2d(dy, t, N, C) && nn_is_2d(x, t, N, C));
     CHECK(nn_is_1d(rstd, DTYPE_F32, N) && nn_is_1d(p->w, t, C));
     CHECK(nn_is_1d(p->dw, DTYPE_F32, C) && !p->db);
-    nn->ops->rmsnorm_bwd(nn, dx, dy, x, rstd, p);
+    nn_ops_for(nn, x)->rmsnorm_bwd(nn, dx, dy, x, rstd, p);
 }

@@ -30,7 +30,7 @@ static void rope(struct nn *nn, struct tensor *x, const struct nn_rope *r, float
     if (device_is_host(nn->device))
         for (int64_t n = 0; n < N; n++)
             CHECK(r->positions[n] >= 0 && r->positions[n] < r->n_positions);
-    nn->ops->rope(nn, x, r, sign);
+    nn_ops_for(nn, x)->rope(nn, x, r, sign);
 }
 
 void nn_rope_fwd(struct nn *nn, struct tensor *x, const struct nn_rope *r)

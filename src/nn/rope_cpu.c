@@ -4,18 +4,18 @@
  * apart once a row, ROPE_BLOCK pairs at a time. */
 enum { ROPE_BLOCK = 64 };
 
-static void turn_head(float *restrict a, float *restrict b, const float *restrict cosines,
+static void turn_head(elem *restrict a, elem *restrict b, const float *restrict cosines,
                       const float *restrict sines, int64_t n)
 {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
-        const float ai = a[i], bi = b[i];
-        a[i] = ai * cosines[i] - bi * sines[i];
-        b[i] = bi * cosines[i] + ai * sines[i];
+        const float ai = get(a[i]), bi = get(b[i]);
+        a[i] = put(ai * cosines[i] - bi * sines[i]);
+        b[i] = put(bi * cosines[i] + ai * sines[i]);
     }
 }
 
-static void turn_row(float *x, const float *table, const struct nn_rope *r, float sign)
+static void turn_row(elem *x, const float *table, const struct nn_rope *r, float sign)
 {
     float cosines[ROPE_BLOCK], sines[ROPE_BLOCK];
     for (int64_t first = 0; first < r->half; first += ROPE_BLOCK) {
@@ -27,13 +27,13 @@ static void turn_row(float *x, const float *table, const struct nn_rope *r, floa
             sines[i] = sign * table[2 * (first + i) + 1];
         }
         for (int64_t h = 0; h < r->n_heads; h++) {
-            float *a = x + h * r->head_size + first;
+            elem *a = x + h * r->head_size + first;
             turn_head(a, a + r->half, cosines, sines, n);
         }
     }
 }
 
-void NN_CPU(rope)(int threads, float *x, int64_t N, int64_t W, const struct nn_rope *r,
+void NN_CPU(rope)(int threads, elem *x, int64_t N, int64_t W, const struct nn_rope *r,
                   float sign)
 {
 #pragma omp parallel for num_threads(threads) schedule(static)

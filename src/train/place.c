@@ -115,7 +115,8 @@ status_t place_precision(enum dtype *t, const struct device *d,
                                        [CONFIG_PRECISION_FP16] = DTYPE_F16};
     const bool bf16 = device_supports(d, DTYPE_BF16), f16 = device_supports(d, DTYPE_F16);
     if (wanted == CONFIG_PRECISION_AUTO) {
-        *t = bf16 ? DTYPE_BF16 : f16 ? DTYPE_F16 : DTYPE_F32;
+        *t = DTYPE_F32;
+        if (!device_is_host(d)) *t = bf16 ? DTYPE_BF16 : f16 ? DTYPE_F16 : DTYPE_F32;
         return STATUS_OK;
     }
     *t = types[wanted];

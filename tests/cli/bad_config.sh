@@ -68,8 +68,8 @@ good launched 'data.validation: empty: is a folder without token files' data.val
 good launched 'data.train: none-*.bin: matches no file' 'data.train=none-*.bin'
 good launched 'data.tokenizer: "none.json" does not exist' data.tokenizer=none.json
 good launched 'checkpoint.resume: "none" is not a folder' checkpoint.resume=none
-refused alone 3 'train.precision: bf16 with train.device cpu' \
-    train good.yaml --device cpu --set train.precision=bf16
+refused alone 3 'train.precision: fp16 with train.device cpu' \
+    train good.yaml --device cpu --set train.precision=fp16
 refused launched 3 'parallel.comm: nccl with train.device cpu (valid: auto, mpi)' \
     train good.yaml --set train.device=cpu --set parallel.comm=nccl
 refused alone 3 'optim.rounding: stochastic without bf16' \

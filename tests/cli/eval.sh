@@ -39,7 +39,7 @@ for family in gpt2 llama; do
 done
 expect 3 mpirun -n 2 "$YOKE" eval llama --data text.h5 --tp 3
 grep -q 'parallel.tp: 3: ' ../said/err || fail "no word about tp 3"
-expect 3 "$YOKE" eval llama --data text.h5 --set train.precision=bf16
+expect 3 "$YOKE" eval llama --data text.h5 --set train.precision=fp16
 
 # no GPU: one line that can be read
 if [ ! -e /dev/nvidiactl ] && [ ! -e /dev/dxg ]; then

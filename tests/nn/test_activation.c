@@ -196,5 +196,5 @@ static void same_for_any_threads(const struct setting *s, void *arg)
 TEST(activations_on_the_cpu_do_not_depend_on_the_number_of_threads)
 {
     struct outputs first = {0};
-    each_cpu_nn(same_for_any_threads, &first);
+    each_cpu_nn(DTYPE_F32, same_for_any_threads, &first);
 }

@@ -185,7 +185,7 @@ static void same_for_any_threads(const struct setting *s, void *arg)
 TEST(adamw_update_on_the_cpu_does_not_depend_on_the_number_of_threads)
 {
     struct first first = {0};
-    each_cpu_nn(same_for_any_threads, &first);
+    each_cpu_nn(DTYPE_F32, same_for_any_threads, &first);
 }
 
 /* ---- the rounded copy --------------------------------------------------------------------- */

@@ -91,7 +91,7 @@ static void same_as_first(const struct setting *s, void *arg)
 TEST(bias_bwd_on_the_cpu_does_not_depend_on_threads_or_instruction_set)
 {
     struct tensor first = {0};
-    each_cpu_nn(same_as_first, &first);
+    each_cpu_nn(DTYPE_F32, same_as_first, &first);
 }
 
 /* db ends inside a cache line, and so inside a thread's stripe */

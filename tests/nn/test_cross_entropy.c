@@ -309,8 +309,9 @@ static void pad_columns(const struct setting *s, void *arg)
     const struct nn_loss_rows rows = {.targets = ints_on_device(s->dev, &target, 1),
                                       .loss = tensor_f32(&got),
                                       .gradient_scale = 1};
-    s->nn->ops->softmax_loss(s->nn, bytes_on_device(s->dev, &zero, sizeof zero), &logits,
-                             V, &rows);
+    nn_ops_for(s->nn, &logits)
+        ->softmax_loss(s->nn, bytes_on_device(s->dev, &zero, sizeof zero), &logits, V,
+                       &rows);
     check_near(s, "gradient", &logits, p, 1e-12);
     got = to_host(s->dev, &got);
     check_within((double)*tensor_f32(&got), expected, 1e-6 * expected);

@@ -135,8 +135,9 @@ static void loss_of_rows(const struct setting *s, void *arg)
     const struct nn_loss_rows rows = {.targets = ints_on_device(s->dev, targets, ROWS),
                                       .loss = tensor_f32(&row_loss),
                                       .gradient_scale = 3};
-    s->nn->ops->softmax_loss(s->nn, bytes_on_device(s->dev, &zero, sizeof zero), &logits,
-                             V, &rows);
+    nn_ops_for(s->nn, &logits)
+        ->softmax_loss(s->nn, bytes_on_device(s->dev, &zero, sizeof zero), &logits, V,
+                       &rows);
     double want_loss[ROWS], *want = test_alloc((size_t)(ROWS * V) * sizeof *want);
     reference(&host, V, targets, want_loss, want);
     check_near(s, "row_loss", &row_loss, want_loss, 1e-12);

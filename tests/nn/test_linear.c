@@ -154,7 +154,7 @@ static void longer_rows(const struct setting *s, void *arg)
     const struct tensor wide_c = widened(&before, WIDE, 7);
     const struct tensor dev_a = sent(s, &wide_a), dev_b = sent(s, &b);
     struct tensor c = sent(s, &wide_c);
-    s->nn->ops->matmul(s->nn, &c, &dev_a, trans, &dev_b, false, NN_ACCUM);
+    nn_ops_for(s->nn, &dev_a)->matmul(s->nn, &c, &dev_a, trans, &dev_b, false, NN_ACCUM);
     if (nn_is_measuring(s->nn)) return;
     double *want = test_alloc(ROWS * WIDE * sizeof *want);
     for (int64_t i = 0; i < ROWS * WIDE; i++) {

@@ -181,5 +181,5 @@ static void two_ranks(const struct setting *s, void *arg)
 
 TEST(shares_of_the_heads_add_up_to_the_whole)
 {
-    each_cpu_nn(two_ranks, NULL);
+    each_cpu_nn(DTYPE_F32, two_ranks, NULL);
 }
