@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run every fuzz target for so many seconds (60), four at a time.  Seeds come from
+# Run every fuzz target for so many seconds (60), eight at a time.  Seeds come from
 # tests/fuzz/corpus/TARGET; what is found new is kept in build-fuzz/corpus/TARGET, and an input
 # that fails in build-fuzz/TARGET-*.
 set -euo pipefail
@@ -44,9 +44,9 @@ fuzz_one() {
 }
 
 failed=0
-for ((i = 0; i < ${#targets[@]}; i += 4)); do
+for ((i = 0; i < ${#targets[@]}; i += 8)); do
     pids=()
-    for target in "${targets[@]:i:4}"; do
+    for target in "${targets[@]:i:8}"; do
         fuzz_one "$target" &
         pids+=($!)
     done

@@ -56,8 +56,8 @@ TEST(a_precision_that_the_cpu_lacks_is_refused_and_auto_is_fp32)
     ASSERT_OK(device_open(&d, "cpu", 0));
     ASSERT_OK(place_precision(&t, d, CONFIG_PRECISION_AUTO));
     assert_int_equal(t, DTYPE_F32);
-    ASSERT_REFUSED(place_precision(&t, d, CONFIG_PRECISION_BF16), STATUS_CONFIG,
-                   "train.precision: device cpu cannot compute in bf16");
+    ASSERT_REFUSED(place_precision(&t, d, CONFIG_PRECISION_FP16), STATUS_CONFIG,
+                   "train.precision: device cpu cannot compute in fp16");
     device_close(&d);
 }
 

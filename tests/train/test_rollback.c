@@ -1,4 +1,4 @@
-/* @ranks 1 2   @timeout 60   @devices cpu cuda
+/* @ranks 1 2   @timeout 120   @devices cpu cuda
  * @wrap spike_is
  * After bad steps in a row a run goes back and passes over their data. */
 #include "run.h"
