@@ -186,7 +186,8 @@ TEST(published_patterns_by_hand_divide_text_as_pcre2_does)
                                        : random_characters(k, text, 4 + k % 95);
             struct token_list a = encode(e[0], text, bytes),
                               b = encode(e[1], text, bytes);
-            if (a.n != b.n || memcmp(a.ids, b.ids, (size_t)a.n * sizeof *a.ids) != 0)
+            if (a.n != b.n ||
+                (a.n > 0 && memcmp(a.ids, b.ids, (size_t)a.n * sizeof *a.ids) != 0))
                 fail_msg("pattern %zu: \"%.*s\"", i, (int)bytes, text);
             token_list_release(&a);
             token_list_release(&b);
