@@ -80,6 +80,28 @@ static inline void run_command(char *out, size_t size, const char *folder,
     assert_true(n > 0 && (size_t)n < size);
 }
 
+/* Start in the background, in a process group of its own. */
+static inline pid_t run_start(const char *folder, const char *name, int ranks,
+                              const char *options)
+{
+    char command[3 * PATH_MAX] = "exec "; /* so that pid is mpirun */
+    run_command(command + 5, sizeof command - 5, folder, name, ranks, options);
+    const pid_t pid = fork();
+    if (pid == 0) {
+        setpgid(0, 0);
+        execl("/bin/bash", "bash", "-c", command, (char *)NULL);
+        _exit(127);
+    }
+    return pid;
+}
+
+static inline bool run_has_step(const char *folder, const char *name, int step)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/%s/step-%08d/model.h5", folder, name, step);
+    return file_exists(path);
+}
+
 /* Run to the end; the exit code. */
 static inline int run_train(const char *folder, const char *name, int ranks,
                             const char *options)

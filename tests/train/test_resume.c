@@ -9,33 +9,12 @@
 
 static const char often[] = "--set checkpoint.interval=4 --set log.interval=3";
 
-/* Start in the background, in a process group of its own. */
-static pid_t start(const char *folder, const char *name, int ranks, const char *options)
-{
-    char command[3 * PATH_MAX] = "exec "; /* so that pid is mpirun */
-    run_command(command + 5, sizeof command - 5, folder, name, ranks, options);
-    const pid_t pid = fork();
-    if (pid == 0) {
-        setpgid(0, 0);
-        execl("/bin/bash", "bash", "-c", command, (char *)NULL);
-        _exit(127);
-    }
-    return pid;
-}
-
-static bool has_step(const char *folder, const char *name, int step)
-{
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/%s/step-%08d/model.h5", folder, name, step);
-    return file_exists(path);
-}
-
 /* Wait until the run has saved `step`. */
 static void wait_for_step(const char *folder, const char *name, int step)
 {
-    for (int i = 0; i < 2000 && !has_step(folder, name, step); i++)
+    for (int i = 0; i < 2000 && !run_has_step(folder, name, step); i++)
         nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
-    assert_true(has_step(folder, name, step));
+    assert_true(run_has_step(folder, name, step));
 }
 
 static int finish(pid_t pid)
@@ -108,11 +87,11 @@ TEST(a_signal_saves_and_leaves_with_85_and_the_rest_is_the_same_bitwise)
     run_prepare(folder);
     snprintf(options, sizeof options, "%s --set train.steps=400", often);
     run_must(folder, "calm", 2, options);
-    const pid_t pid = start(folder, "signalled", 2, options);
+    const pid_t pid = run_start(folder, "signalled", 2, options);
     wait_for_step(folder, "signalled", 12);
     kill(pid, SIGUSR1); /* mpirun passes it on to all ranks */
     assert_int_equal(finish(pid), status_exit_code(STATUS_REQUEUE));
-    assert_false(has_step(folder, "signalled", 400));
+    assert_false(run_has_step(folder, "signalled", 400));
     run_must(folder, "signalled", 2, options);
     run_check_equal(folder, "calm", "signalled");
 }
@@ -125,7 +104,7 @@ TEST(a_kill_costs_no_more_than_the_steps_since_the_last_checkpoint)
     snprintf(options, sizeof options, "%s --set train.steps=200", often);
     run_must(folder, "unhurt", 2, options);
     for (int round = 0; round < 3; round++) {
-        const pid_t pid = start(folder, "killed", 2, options);
+        const pid_t pid = run_start(folder, "killed", 2, options);
         wait_for_step(folder, "killed", 8 + 32 * round);
         nanosleep(&(struct timespec){.tv_nsec = 7000000L * round}, NULL);
         kill(-pid, SIGKILL);
@@ -163,7 +142,7 @@ TEST(a_folder_with_checkpoints_is_not_overwritten)
                      status_exit_code(STATUS_CONFIG));
     assert_int_equal(run_train(folder, "kept", 1, "--set model.hidden=24"),
                      status_exit_code(STATUS_CHECKPOINT));
-    assert_true(has_step(folder, "kept", 6));
+    assert_true(run_has_step(folder, "kept", 6));
 }
 
 TEST(a_run_leaves_before_its_time_ends)
@@ -188,7 +167,7 @@ TEST(only_the_checkpoints_that_are_wanted_stay)
              "--set train.steps=20 --set checkpoint.interval=2 --set "
              "checkpoint.keep_last=1 --set checkpoint.keep_every=8");
     for (int step = 2; step <= 20; step += 2)
-        assert_int_equal(has_step(folder, "few", step), step % 8 == 0 || step == 20);
+        assert_int_equal(run_has_step(folder, "few", step), step % 8 == 0 || step == 20);
 }
 
 /* A file in the place of a step's folder: that save fails. */
@@ -215,13 +194,13 @@ TEST(a_save_that_fails_costs_that_save_alone)
         block(folder, name, 16); /* not in a row: 12 is saved */
         run_must(folder, name, 2, options);
         for (int step = 4; step <= 20; step += 4)
-            assert_int_equal(has_step(folder, name, step), step != 8 && step != 16);
+            assert_int_equal(run_has_step(folder, name, step), step != 8 && step != 16);
         snprintf(name, sizeof name, "row-%d", async);
         block(folder, name, 8);
         block(folder, name, 12);
         assert_int_equal(run_train(folder, name, 2, options),
                          status_exit_code(STATUS_IO));
-        assert_true(has_step(folder, name, 4));
+        assert_true(run_has_step(folder, name, 4));
         snprintf(name, sizeof name, "last-%d", async);
         block(folder, name, 20);
         assert_int_equal(run_train(folder, name, 2, options),

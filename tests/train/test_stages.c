@@ -165,27 +165,6 @@ TEST(a_stage_with_other_data_begins_at_its_first_sample)
     json_decref(staged);
 }
 
-/* Start in the background, in a process group of its own. */
-static pid_t start(const char *folder, const char *name, int ranks, const char *options)
-{
-    char command[3 * PATH_MAX] = "exec ";
-    run_command(command + 5, sizeof command - 5, folder, name, ranks, options);
-    const pid_t pid = fork();
-    if (pid == 0) {
-        setpgid(0, 0);
-        execl("/bin/bash", "bash", "-c", command, (char *)NULL);
-        _exit(127);
-    }
-    return pid;
-}
-
-static bool has_step(const char *folder, const char *name, int step)
-{
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/%s/step-%08d/model.h5", folder, name, step);
-    return file_exists(path);
-}
-
 TEST(a_kill_around_a_border_changes_nothing)
 {
     const char *folder = test_folder();
@@ -199,10 +178,10 @@ TEST(a_kill_around_a_border_changes_nothing)
     /* on the way to each border, at it, and a little later */
     static const int wait_for[] = {32, 40, 40, 48, 80, 80};
     for (size_t i = 0; i < sizeof wait_for / sizeof *wait_for; i++) {
-        const pid_t pid = start(folder, "killed", 2, options);
-        for (int k = 0; k < 3000 && !has_step(folder, "killed", wait_for[i]); k++)
+        const pid_t pid = run_start(folder, "killed", 2, options);
+        for (int k = 0; k < 3000 && !run_has_step(folder, "killed", wait_for[i]); k++)
             nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
-        assert_true(has_step(folder, "killed", wait_for[i]));
+        assert_true(run_has_step(folder, "killed", wait_for[i]));
         nanosleep(&(struct timespec){.tv_nsec = 20000000L * (long)(i % 3)}, NULL);
         kill(-pid, SIGKILL);
         int status;
