@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # scripts/slurm/train.sbatch under a Slurm of one node that is started here: a run whose time is up, or that
 # gets a signal, goes on by itself to the end, with the numbers of one that nothing stopped.  Skipped,
-# visibly, where Slurm is not installed or does not start.   @timeout 240
+# visibly, where Slurm is not installed or does not start.   @timeout 240   @alone
 . "$YOKE_SOURCE/tests/cli/bad_inputs.bash"
 unset "${!OMPI_MCA_@}" # srun places ranks, not these
 
