@@ -2,7 +2,7 @@
 """Time training steps of yoke and of PyTorch alternately on this machine.
 
 usage: vs_torch.py [--yoke build/yoke] [--device cpu|cuda] [--precision fp32|bf16|fp16]
-                   [--case CONFIG:BATCH:TOKENS]... [--modes eager,compile]
+                   [--case CONFIG:BATCH:TOKENS[:KEY=VALUE,...]]... [--modes eager,compile]
                    [--attention auto|flash|cudnn] [--threads 2] [--rounds 5] [--steps N]
                    [--set KEY=VALUE]...                              (needs: pip install torch)
 
@@ -14,8 +14,10 @@ A step is forward, backward, clipping of the global norm and AdamW, on the model
 prints.  PyTorch gets what is usual for speed: one product for q, k and v and one for gate and up,
 scaled_dot_product_attention, fused AdamW; below fp32 autocast over fp32 weights, which is yoke's
 precision too.  Each round times all programs, one after the other and alone, so that what else
-the machine does falls on all; the figures are medians over the rounds.  The last lines are
-`vs torch: PRECISION R (MODEL, MODE)`, R being yoke's tokens/s over PyTorch's.
+the machine does falls on all; the figures are medians over the rounds.  A process of PyTorch lives
+through all rounds, so that it compiles and warms up once, and sleeps while others are timed.  The
+last lines are `vs torch: PRECISION R (MODEL, MODE)`, R being yoke's tokens/s over PyTorch's.
+vs_torch_cpu.py does all that is compared on CPUs.
 """
 
 import argparse
@@ -128,15 +130,15 @@ def make_model(shape, tokens, dtype):
 
 
 def time_torch(a):
-    """Seconds of each step, in this process."""
+    """A line of JSON with the seconds of each step for every line that comes in."""
     import contextlib
     import resource
 
     import torch
     from torch import nn
 
-    (config, batch, tokens), mode = a.cases[0], a.modes[0]
-    shape = read_shape(a.yoke, config, a.overrides)
+    (config, batch, tokens, sets), mode = a.cases[0], a.modes[0]
+    shape = read_shape(a.yoke, config, a.overrides + sets)
     cuda = a.device == "cuda"
     torch.set_num_threads(a.threads)
     torch.manual_seed(1)
@@ -155,22 +157,27 @@ def time_torch(a):
         attention = sdpa_kernel({"flash": SDPBackend.FLASH_ATTENTION,
                                  "cudnn": SDPBackend.CUDNN_ATTENTION}[a.attention])
     finish = torch.cuda.synchronize if cuda else lambda: None
-    seconds = []
+
+    def step():
+        start = time.perf_counter()
+        optimizer.zero_grad()
+        with torch.autocast(a.device, half) if half else contextlib.nullcontext():
+            loss = run(ids, targets)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        finish()
+        return time.perf_counter() - start
+
     with attention:
-        for _ in range(WARM_UP + a.steps):
-            start = time.perf_counter()
-            optimizer.zero_grad()
-            with torch.autocast(a.device, half) if half else contextlib.nullcontext():
-                loss = run(ids, targets)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            finish()
-            seconds.append(time.perf_counter() - start)
-    peak = (torch.cuda.max_memory_allocated() if cuda
-            else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-    print(json.dumps({"version": torch.__version__, "seconds": seconds[WARM_UP:],
-                      "peak_bytes": peak, "parameters": parameters, "loss": loss.item()}))
+        for _ in range(WARM_UP):
+            step()
+        for _ in sys.stdin:
+            seconds = [step() for _ in range(a.steps)]
+            peak = (torch.cuda.max_memory_allocated() if cuda
+                    else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+            print(json.dumps({"version": torch.__version__, "seconds": seconds,
+                              "peak_bytes": peak, "parameters": parameters}), flush=True)
 
 
 # ---- the comparison ----------------------------------------------------------------------------
@@ -183,44 +190,83 @@ def last_json(command):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def compare(a, case):
-    config, batch, tokens = case
+class Torch:
+    """A process that times steps when it is asked to."""
+
+    def __init__(self, a, case, mode, common):
+        config, batch, tokens, sets = case
+        self.attention = a.attention or ("flash" if a.device == "cuda" and mode == "compile"
+                                         and a.precision != "fp32" else "auto")
+        self.command = [sys.executable, os.path.join(os.path.dirname(__file__), "vs_torch.py"),
+                        "--torch-only", "--yoke", a.yoke, "--modes", mode, "--case",
+                        f"{config}:{batch}:{tokens}", "--attention", self.attention,
+                        *common, *sets]
+        self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True)
+
+    def time(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit(f"vs_torch: exit code {self.process.wait()} of: {' '.join(self.command)}")
+        return json.loads(line)
+
+    def end(self):
+        self.process.communicate()
+
+
+def case_name(case):
+    config, batch, tokens, sets = case
     name = os.path.basename(config).removesuffix(".yaml")
+    changed = " ".join(word for word in sets if word != "--set")
+    return f"{name}{' ' + changed if changed else ''}, {batch} x {tokens}"
+
+
+def compare(a, case):
+    """Medians over the rounds: {program: tokens/s}, {program: bytes at the peak}."""
+    config, batch, tokens, sets = case
+    name = case_name(case)
     common = ["--device", a.device, "--precision", a.precision, "--threads", str(a.threads),
               "--steps", str(a.steps), *a.overrides]
     yoke_command = [a.yoke, "bench", "step", config, "--json", "--batch", str(batch), "--tokens",
-                    str(tokens), *common]
-    rates = {}
+                    str(tokens), *common, *sets]
+    rates, bytes_used = {}, {}
+    torches = {}
+    for mode in a.modes:  # one after the other: each warms up alone
+        torches[mode] = Torch(a, case, mode, common)
+        torches[mode].time()
     for i in range(a.rounds):
-        for mode in a.modes:
-            attention = a.attention or ("flash" if a.device == "cuda" and mode == "compile"
-                                        and a.precision != "fp32" else "auto")
-            t = last_json([sys.executable, __file__, "--torch-only", "--yoke", a.yoke, "--modes",
-                           mode, "--case", f"{config}:{batch}:{tokens}", "--attention", attention,
-                           *common])
+        for mode, torch in torches.items():
+            t = torch.time()
             rate = batch * tokens / statistics.median(t["seconds"])
             rates.setdefault(mode, []).append(rate)
-            print(f"{name} round {i + 1}: torch {t['version']} {mode}, attention {attention}: "
-                  f"{rate:.1f} tokens/s, {t['peak_bytes'] / 1e6:.0f} MB, "
-                  f"{t['parameters']} parameters", flush=True)
+            bytes_used.setdefault(mode, []).append(t["peak_bytes"])
+            print(f"{name} round {i + 1}: torch {t['version']} {mode}, attention "
+                  f"{torch.attention}, {a.precision}: {rate:.1f} tokens/s, "
+                  f"{t['peak_bytes'] / 1e6:.0f} MB, {t['parameters']} parameters", flush=True)
         y = last_json(yoke_command)
         rates.setdefault("yoke", []).append(y["tokens_per_second"])
         peak = next((p for gpu, p in PEAKS.items() if gpu in y.get("model", "")), None)
         used = y["device_used_bytes"] if a.device == "cuda" else y["peak_rss_bytes"]
+        bytes_used.setdefault("yoke", []).append(used)
         print(f"{name} round {i + 1}: yoke ({y['isa']}, {y['precision']}) "
               f"{y['tokens_per_second']:.1f} tokens/s, {used / 1e6:.0f} MB of "
               f"{y['planned_bytes'] / 1e6:.0f} planned; GEMM {y['gemm_peak'] / 1e9:.0f} GFLOP/s"
               + (f"; {100 * y['flops_per_second'] / peak:.1f}% of {peak / 1e12:.0f} TFLOP/s"
                  if peak and a.precision == "bf16" else ""), flush=True)
-    medians = {mode: statistics.median(r) for mode, r in rates.items()}
-    print(f"{name} median: " + ", ".join(f"{mode} {m:.1f} tokens/s" for mode, m in medians.items()))
-    return [f"vs torch: {a.precision} {medians['yoke'] / medians[mode]:.2f} ({name}, {mode})"
-            for mode in a.modes]
+    for torch in torches.values():
+        torch.end()
+    medians = {program: statistics.median(r) for program, r in rates.items()}
+    print(f"{name} median, {a.precision}: "
+          + ", ".join(f"{program} {m:.1f} tokens/s" for program, m in medians.items()), flush=True)
+    return medians, {program: statistics.median(b) for program, b in bytes_used.items()}
 
 
 def parse_case(text):
-    config, batch, tokens = text.rsplit(":", 2)
-    return config, int(batch), int(tokens)
+    config, batch, tokens, *sets = text.split(":", 3)
+    words = [word for s in sets for key in s.split(",") for word in ("--set", key)]
+    return config, int(batch), int(tokens), words
 
 
 def main():
@@ -229,7 +275,7 @@ def main():
     p.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     p.add_argument("--precision", choices=["fp32", "bf16", "fp16"])
     p.add_argument("--case", type=parse_case, action="append", dest="cases",
-                   metavar="CONFIG:BATCH:TOKENS")
+                   metavar="CONFIG:BATCH:TOKENS[:KEY=VALUE,...]")
     p.add_argument("--modes", type=lambda text: text.split(","), metavar="eager,compile")
     p.add_argument("--attention", choices=["auto", "flash", "cudnn"])
     p.add_argument("--threads", type=int, default=2)
@@ -248,7 +294,11 @@ def main():
     if a.torch_only:
         time_torch(a)
         return
-    lines = [line for case in a.cases for line in compare(a, case)]
+    lines = []
+    for case in a.cases:
+        medians, _ = compare(a, case)
+        lines += [f"vs torch: {a.precision} {medians['yoke'] / medians[mode]:.2f} "
+                  f"({case_name(case)}, {mode})" for mode in a.modes]
     print("\n".join(lines))
 
 
