@@ -85,9 +85,8 @@ const void *device_symbol(const struct device *d, const char *name)
 
 /* ---- memory ------------------------------------------------------------------------------ */
 
-status_t device_alloc(struct device *d, size_t bytes, const char *purpose, void **p)
+static status_t counted(struct device *d, size_t bytes, const char *purpose, void **p)
 {
-    *p = d->ops->alloc(d, bytes);
     if (!*p) {
         struct device_info info;
         device_describe(d, &info);
@@ -97,6 +96,31 @@ status_t device_alloc(struct device *d, size_t bytes, const char *purpose, void 
     }
     d->allocated_bytes += bytes;
     return STATUS_OK;
+}
+
+status_t device_alloc(struct device *d, size_t bytes, const char *purpose, void **p)
+{
+    *p = d->ops->alloc(d, bytes);
+    return counted(d, bytes, purpose, p);
+}
+
+void device_set_shared(struct device *d, bool shared)
+{
+    d->shared = shared;
+}
+
+status_t device_alloc_shared(struct device *d, size_t bytes, const char *purpose,
+                             void **p)
+{
+    const bool shared = d->shared && d->ops->alloc_shared;
+    *p = shared ? d->ops->alloc_shared(d, bytes) : d->ops->alloc(d, bytes);
+    return counted(d, bytes, purpose, p);
+}
+
+bool device_find_shared(const struct device *d, const void *x, size_t bytes,
+                        struct device_block *block, size_t *offset)
+{
+    return d->ops->find_shared && d->ops->find_shared(d, x, bytes, block, offset);
 }
 
 void device_free(struct device *d, void **p, size_t bytes)

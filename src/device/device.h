@@ -14,6 +14,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "core/dtype.h"
 #include "core/status.h"
@@ -65,6 +66,23 @@ MUST_USE status_t device_alloc(struct device *d, size_t bytes, const char *purpo
                                void **p);
 void device_free(struct device *d, void **p, size_t bytes); /* NULL-safe; nulls */
 size_t device_allocated_bytes(const struct device *d); /* now, over all live blocks */
+
+/* The same where other processes of this host may map it, once device_set_shared has asked for
+ * that and as far as the system lets us; else as device_alloc.  Nobody but these processes sees
+ * it, and it is gone with the last of them, however they end. */
+MUST_USE status_t device_alloc_shared(struct device *d, size_t bytes, const char *purpose,
+                                      void **p);
+void device_set_shared(struct device *d, bool shared);
+
+/* A block that can be mapped: descriptor `fd` of this process. */
+struct device_block {
+    uint64_t id; /* no other block of this process ever has it */
+    int32_t fd;
+    size_t bytes;
+};
+/* The block that x[0..bytes) lies in, and where.  False: in none. */
+bool device_find_shared(const struct device *d, const void *x, size_t bytes,
+                        struct device_block *block, size_t *offset);
 
 /* Zeroed host memory that copies of this device run fastest from and to (page-locked). */
 MUST_USE status_t device_alloc_host(struct device *d, size_t bytes, const char *purpose,

@@ -1,7 +1,9 @@
 /* The CPU as a device: memory comes from mmap, so that it is zero without being touched (the
  * thread that first writes a page gets it on its own NUMA node) and large pages can back it.
+ * Shared blocks are files without a name (memfd), which no mount of /dev/shm limits.
  * Everything is done when a call returns. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -14,6 +16,12 @@ static status_t count_cpu(int *count)
     return STATUS_OK;
 }
 
+struct shared_block {
+    struct device_block block;
+    char *p;
+    struct shared_block *next;
+};
+
 static status_t open_cpu(struct device *d, int index)
 {
     (void)d;
@@ -23,7 +31,11 @@ static status_t open_cpu(struct device *d, int index)
 
 static void close_cpu(struct device *d)
 {
-    (void)d;
+    for (struct shared_block *b = d->state, *next; b; b = next) { /* never freed */
+        next = b->next;
+        close(b->block.fd);
+        free(b);
+    }
 }
 
 static bool supports_cpu(const struct device *d, enum dtype t)
@@ -66,9 +78,70 @@ static void *alloc_cpu(struct device *d, size_t bytes)
     return p;
 }
 
+/* NULL: this system has no such files, or no more of them. */
+static char *map_file(size_t bytes, int *fd)
+{
+    *fd = memfd_create("yoke", MFD_CLOEXEC);
+    if (*fd < 0) return NULL;
+    char *p = MAP_FAILED;
+    if (ftruncate(*fd, (off_t)bytes) == 0)
+        p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, *fd, 0);
+    if (p != MAP_FAILED) return p;
+    close(*fd);
+    return NULL;
+}
+
+static void *alloc_shared_cpu(struct device *d, size_t bytes)
+{
+    static uint64_t last_id;
+    struct shared_block *b = malloc(sizeof *b);
+    if (!b) return NULL;
+    int fd = -1;
+    char *p = bytes ? map_file(bytes, &fd) : NULL;
+    if (!p) {
+        free(b);
+        return alloc_cpu(d, bytes);
+    }
+    madvise(p, bytes, MADV_HUGEPAGE);
+    *b = (struct shared_block){.block = {++last_id, fd, bytes}, .p = p, .next = d->state};
+    d->state = b;
+    return p;
+}
+
+static bool find_shared_cpu(const struct device *d, const void *x, size_t bytes,
+                            struct device_block *block, size_t *offset)
+{
+    const uintptr_t at = (uintptr_t)x;
+    for (const struct shared_block *b = d->state; b; b = b->next) {
+        const uintptr_t start = (uintptr_t)b->p;
+        if (at < start || at + bytes > start + b->block.bytes) continue;
+        *block = b->block;
+        *offset = at - start;
+        return true;
+    }
+    return false;
+}
+
+/* Give back its memory, too, if it is a shared block: others may have it mapped, but nobody looks
+ * at it any more. */
+static void forget_shared(struct device *d, const void *p)
+{
+    struct shared_block *b = d->state, *before = NULL;
+    for (; b && b->p != p; b = b->next) before = b;
+    if (!b) return;
+    if (before)
+        before->next = b->next;
+    else
+        d->state = b->next;
+    if (ftruncate(b->block.fd, 0)) {
+    } /* it goes with the last mapping then */
+    close(b->block.fd);
+    free(b);
+}
+
 static void free_cpu(struct device *d, void *p, size_t bytes)
 {
-    (void)d;
+    forget_shared(d, p);
     munmap(p, bytes ? bytes : 1);
 }
 
@@ -95,6 +168,8 @@ const struct device_ops device_cpu_ops = {
     .supports = supports_cpu,
     .describe = describe_cpu,
     .alloc = alloc_cpu,
+    .alloc_shared = alloc_shared_cpu,
+    .find_shared = find_shared_cpu,
     .free = free_cpu,
     .alloc_host = alloc_cpu,
     .free_host = free_cpu,

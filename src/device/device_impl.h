@@ -12,7 +12,10 @@ struct device_ops {
     void (*close)(struct device *d);
     bool (*supports)(const struct device *d, enum dtype t);
     void (*describe)(const struct device *d, struct device_info *info);
-    void *(*alloc)(struct device *d, size_t bytes); /* zeroed; NULL: none left */
+    void *(*alloc)(struct device *d, size_t bytes);        /* zeroed; NULL: none left */
+    void *(*alloc_shared)(struct device *d, size_t bytes); /* optional; like alloc */
+    bool (*find_shared)(const struct device *d, const void *x, size_t bytes,
+                        struct device_block *block, size_t *offset); /* with it */
     void (*free)(struct device *d, void *p, size_t bytes);
     void *(*alloc_host)(struct device *d, size_t bytes); /* zeroed; NULL: none left */
     void (*free_host)(struct device *d, void *p, size_t bytes);
@@ -40,6 +43,7 @@ struct device {
     const struct device_ops *ops;
     void *state; /* the backend's */
     size_t allocated_bytes, host_bytes;
+    bool shared;            /* device_set_shared */
     double timeout_seconds; /* 0: none */
     void (*watch)(void *context);
     void *watch_context;

@@ -2,6 +2,7 @@
  * What every device promises: copies, order between queues, marks, recorded work, and what it says
  * when there is no memory. */
 #include <string.h>
+#include <unistd.h>
 
 #include "device/device.h"
 #include "harness/harness.h"
@@ -43,6 +44,38 @@ static void assert_bytes(const unsigned char *p, int byte)
 {
     for (int i = 0; i < BYTES; i++)
         if (p[i] != byte) fail_msg("byte %d is %d, not %d", i, p[i], byte);
+}
+
+TEST(memory_is_shared_where_that_was_asked_for)
+{
+    struct device *d = opened();
+    struct device_block block, other;
+    void *alone = NULL, *p = NULL, *q = NULL;
+    size_t offset = 0;
+    ASSERT_OK(device_alloc_shared(d, BYTES, "a test", &alone));
+    device_set_shared(d, true);
+    ASSERT_OK(device_alloc_shared(d, BYTES, "a test", &p));
+    ASSERT_OK(device_alloc_shared(d, BYTES, "a test", &q));
+    assert_int_equal(device_allocated_bytes(d), 3 * BYTES);
+    assert_false(device_find_shared(d, alone, 1, &block, &offset));
+    if (device_is_host(d)) {
+        assert_true(device_find_shared(d, (char *)p + 100, BYTES - 100, &block, &offset));
+        assert_int_equal(offset, 100);
+        assert_int_equal(block.bytes, BYTES);
+        assert_false(device_find_shared(d, (char *)p + 100, BYTES - 99, &block, &offset));
+        assert_true(device_find_shared(d, q, BYTES, &other, &offset));
+        assert_true(block.id != other.id && block.fd != other.fd);
+        /* what is written into the file is in memory */
+        assert_int_equal(pwrite(block.fd, "yoke", 4, 200), 4);
+        assert_memory_equal((char *)p + 200, "yoke", 4);
+        device_free(d, &p, BYTES);
+        assert_true(device_find_shared(d, q, BYTES, &other, &offset));
+    }
+    device_free(d, &q, BYTES);
+    device_free(d, &p, BYTES);
+    device_free(d, &alone, BYTES);
+    assert_int_equal(device_allocated_bytes(d), 0);
+    test_device_close(&d);
 }
 
 TEST(fresh_memory_is_zero)
