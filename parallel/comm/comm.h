@@ -162,6 +162,10 @@ struct comm_message {
 void comm_start_messages(struct comm_request *r, const struct comm_message *messages,
                          int n_messages, int tag);
 
+/* The same by the MPI library's own blocking collective, to compare with, on host memory.  n is a
+ * multiple of the ranks, and no more than INT_MAX; after COMM_REDUCE_SCATTER the sums are in front. */
+void comm_mpi_own(struct comm *c, enum comm_op op, float *x, int64_t n);
+
 struct comm_stats {
     uint64_t bytes_sent; /* payload of the operations above, this rank */
     /* Spent inside calls of this comm, on what they move on of others too: no second is counted

@@ -7,7 +7,7 @@
 
 #include "core/clock.h"
 #include "core/log.h"
-#include "parallel/comm/comm_impl.h"
+#include "parallel/comm/comm_host.h"
 
 static const double SETUP_SECONDS = 120; /* unless comm_set_timeout says otherwise */
 /* The comm knows more about a wait than the device does, so it speaks first. */
@@ -23,13 +23,6 @@ struct seat {
     char id[32];
 };
 
-static void read_boot_id(char *id, size_t bytes)
-{
-    FILE *f = fopen("/proc/sys/kernel/random/boot_id", "r");
-    if (!f || !fgets(id, (int)bytes, f)) gethostname(id, bytes - 1);
-    if (f) fclose(f);
-}
-
 /* The first two ranks that share a device; false if each has its own.  The same on all ranks. */
 static bool find_sharing(struct comm *world, const struct device *d, char *text,
                          size_t bytes)
@@ -38,7 +31,7 @@ static bool find_sharing(struct comm *world, const struct device *d, char *text,
     if (!seats) die("no memory for the devices of %d ranks", world->size);
     struct device_info info;
     device_describe(d, &info);
-    read_boot_id(mine.host, sizeof mine.host);
+    comm_boot_id(mine.host, sizeof mine.host);
     gethostname(mine.name, sizeof mine.name - 1);
     memcpy(mine.id, info.id, sizeof mine.id);
     comm_gather_all(world, &mine, sizeof mine, seats);
@@ -192,9 +185,30 @@ void comm_leave_device(struct comm *world)
     CHECK(!world->requests); /* comm_request_destroy comes first */
     comm_close_line(world);
     if (world->device) device_set_watch(world->device, 0, NULL, NULL);
+    if (world->shares) device_set_shared(world->shares, false);
+    comm_host_close(world);
+    comm_unmap_all(world);
+    world->shares = NULL;
     world->device = NULL;
     world->library = NULL;
     world->ops = &comm_exchange_ops;
+}
+
+/* c's ranks read each other's memory if they can. */
+static void share(struct comm *c, const char **why)
+{
+    comm_host_open(c, why);
+    c->ops = c->host ? &comm_shared_ops : &comm_exchange_ops;
+}
+
+/* Within a host; what spans several still goes over MPI. */
+static void share_memory(struct comm *world, struct device *dev)
+{
+    const char *why;
+    world->shares = dev;
+    device_set_shared(dev, true);
+    share(world, &why);
+    snprintf(world->why, sizeof world->why, "%s", why);
 }
 
 status_t comm_use_device(struct comm *world, struct device *dev, enum comm_transport t,
@@ -210,7 +224,10 @@ status_t comm_use_device(struct comm *world, struct device *dev, enum comm_trans
                                   "NCCL needs a GPU for each rank; the device is %s "
                                   "(auto and mpi work)",
                                   dev ? device_name(dev) : "cpu"));
-        snprintf(world->why, sizeof world->why, "vectors are in host memory");
+        if (t == COMM_TRANSPORT_AUTO && dev && world->size > 1)
+            share_memory(world, dev);
+        else
+            snprintf(world->why, sizeof world->why, "vectors are in host memory");
         return STATUS_OK;
     }
     world->device = dev;
@@ -237,8 +254,13 @@ status_t comm_use_device(struct comm *world, struct device *dev, enum comm_trans
 status_t comm_join_device(struct comm *c, int colour, bool over_library)
 {
     struct comm *world = c->world;
+    const char *why;
     c->device = world->device;
     c->ops = world->ops;
+    if (world->shares && c->size > 1) {
+        share(c, &why);
+        return STATUS_OK;
+    }
     if (!over_library && c->ops == &comm_queued_ops) {
         c->ops = &comm_staged_ops;
         return STATUS_OK;

@@ -24,7 +24,7 @@
 #include "core/log.h"
 #include "parallel/comm/comm_mpi_impl.h"
 
-enum { PIECE_ELEMENTS = 1 << 18, WINDOW_MAX = 4, ADD_BLOCK = 1024 };
+enum { PIECE_ELEMENTS = 1 << 18, WINDOW_MAX = 4 };
 
 enum phase { PHASE_REDUCE, PHASE_SCATTER, PHASE_GATHER, PHASE_MESSAGES };
 
@@ -36,6 +36,7 @@ struct comm_exchange {
     float *staging;       /* [window][size - 1][staged_piece] */
     MPI_Request *pending; /* [window][legs] */
     MPI_Status *statuses; /* [legs] of the oldest round */
+    const void **parts;   /* [size] of the sum */
     struct comm_job job;
     enum phase phase;
     int64_t piece;                      /* elements, in this phase; bytes of messages */
@@ -91,7 +92,8 @@ status_t comm_exchange_create(struct comm_exchange **e, struct comm *c, int64_t 
     const size_t legs = (size_t)made->legs;
     made->pending = calloc((size_t)made->window * legs, sizeof *made->pending);
     made->statuses = calloc(legs, sizeof *made->statuses);
-    if (!made->pending || !made->statuses) goto no_memory;
+    made->parts = calloc((size_t)c->size, sizeof *made->parts);
+    if (!made->pending || !made->statuses || !made->parts) goto no_memory;
     *e = made;
     return STATUS_OK;
 no_memory:
@@ -105,6 +107,7 @@ void comm_exchange_destroy(struct comm_exchange **e)
     if (!*e) return;
     free((*e)->pending);
     free((*e)->statuses);
+    free((*e)->parts);
     free(*e);
     *e = NULL;
 }
@@ -201,33 +204,22 @@ static void post(struct comm_exchange *e, int64_t round)
     }
 }
 
-/* own piece = sum over ranks 0, 1, ... in this order, block by block in the first cache. */
+/* own piece = sum over ranks 0, 1, ... in this order. */
 static void add(struct comm_exchange *e, int64_t round)
 {
     const struct comm *c = e->c;
-    const enum dtype t = e->job.t;
     int count;
-    char *own = piece_of(e, c->rank, round, &count);
-    float sum[ADD_BLOCK], converted[ADD_BLOCK];
-    for (int start = 0; start < count; start += ADD_BLOCK) {
-        const int n = count - start < ADD_BLOCK ? count - start : ADD_BLOCK;
-        const size_t skip = (size_t)start * dtype_bytes(t);
-        for (int rank = 0; rank < c->size; rank++) {
-            const int distance = (c->rank - rank + c->size) % c->size;
-            const void *part = (distance ? staged(e, round, distance) : own) + skip;
-            const float *x = part;
-            if (rank == 0) {
-                dtype_convert(sum, DTYPE_F32, part, t, n);
-                continue;
-            }
-            if (t != DTYPE_F32) {
-                dtype_convert(converted, DTYPE_F32, part, t, n);
-                x = converted;
-            }
-            for (int i = 0; i < n; i++) sum[i] += x[i];
-        }
-        dtype_convert(own + skip, t, sum, DTYPE_F32, n);
+    void *own = piece_of(e, c->rank, round, &count);
+    for (int rank = 0; rank < c->size; rank++) {
+        const int distance = (c->rank - rank + c->size) % c->size;
+        e->parts[rank] = distance ? staged(e, round, distance) : own;
     }
+    comm_sum_range(&(struct comm_sum){.parts = e->parts,
+                                      .n_parts = c->size,
+                                      .into = &own,
+                                      .n_into = 1,
+                                      .t = e->job.t},
+                   0, count);
 }
 
 /* ---- phases ---------------------------------------------------------------------------------- */

@@ -48,6 +48,7 @@ struct comm_wait {
     const char *operation;
     int64_t n; /* elements, or bytes if the operation knows none */
     double start, next_look;
+    int n_pauses;
 };
 
 struct comm {
@@ -60,6 +61,7 @@ struct comm {
     double timeout_seconds; /* 0: none */
     struct device *device;  /* NULL: host memory */
     void *line;             /* the library's communicator; NULL: none, or the world's */
+    struct comm_host *host; /* the others' memory; NULL: not all ranks are on one host */
 
     /* only of the comm over all ranks */
     const struct comm_library *library; /* NULL: none is used */
@@ -68,9 +70,12 @@ struct comm {
     struct comm_request *peers;         /* all requests of comms made of it */
     struct comm_request *requests;      /* those whose work is in the device's queue */
     const struct comm_request *watched; /* the oldest of them; NULL: all are done */
-    double watched_begun;      /* its work's, as a request is used again and again */
-    struct comm_wait watching; /* for it */
-    char why[512];             /* comm_use_device */
+    double watched_begun;          /* its work's, as a request is used again and again */
+    struct comm_wait watching;     /* for it */
+    char why[512];                 /* comm_use_device */
+    struct device *shares;         /* whose blocks may be mapped by others; NULL: none */
+    struct comm_mapping *mappings; /* [n_mappings] of other processes' blocks */
+    int n_mappings;
 };
 
 struct comm_request {
@@ -102,6 +107,7 @@ struct comm_ops {
 };
 
 extern const struct comm_ops comm_exchange_ops; /* between buffers in host memory */
+extern const struct comm_ops comm_shared_ops;   /* in each other's memory, on one host */
 extern const struct comm_ops comm_staged_ops;   /* of a device, through host memory */
 extern const struct comm_ops comm_queued_ops;   /* of a device, by comm_library */
 
@@ -156,12 +162,29 @@ bool comm_exchange_advance(struct comm_exchange *e, bool wait);
  * again: what another rank needs before it can do what is waited for may be among them. */
 void comm_progress(struct comm *world);
 
+/* Of this boot of this machine; its name where it tells none. */
+void comm_boot_id(char *id, size_t bytes);
+
+/* into[..][i] = parts[0][i] + parts[1][i] + ..., in this order, in fp32, rounded once; vectors of type
+ * t, and those summed into may be among the parts. */
+struct comm_sum {
+    const void *const *parts;
+    void *const *into;
+    int n_parts, n_into;
+    enum dtype t;
+};
+void comm_sum_range(const struct comm_sum *s, int64_t start, int64_t end);
+void comm_copy(void *into, const void *from, size_t bytes);
+
 struct comm_wait comm_wait_begin(const struct comm *c, const char *operation, int64_t n);
 /* Call it whenever there was nothing to do: dies, naming the operation and the ranks that give no
  * sign of life, when the wait has taken longer than the comm's timeout, or when another rank says
  * that its own has. */
 void comm_wait_more(struct comm_wait *w);
 void comm_wait_look(struct comm_wait *w); /* the same, without comm_watch */
+/* Between two looks at another's memory: leaves the core to others, and sleeps when the wait gets
+ * long. */
+void comm_wait_pause(struct comm_wait *w);
 
 /* Small things over MPI, on host memory; called with any size. */
 void comm_mpi_gather_all(struct comm *c, const void *mine, size_t bytes, void *all);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "parallel/comm/comm_host.h"
 #include "parallel/comm/comm_mpi_impl.h"
 
 void comm_mpi_describe(int rc, char text[MPI_MAX_ERROR_STRING])
@@ -171,6 +172,7 @@ void comm_destroy(struct comm **c)
     if (!*c) return;
     struct comm_mpi *mpi = (*c)->mpi; /* NULL: imagined */
     comm_close_line(*c);
+    comm_host_close(*c);
     if (mpi) {
         MPI_Comm_free(&mpi->line);
         if (mpi->words != MPI_COMM_NULL) MPI_Comm_free(&mpi->words);

@@ -5,6 +5,7 @@
  * rank that is waiting too answers in kind, whichever comm it waits on.  Ranks that give no answer
  * within GRACE_SECONDS are named: they hang, are dead, or are busy with something else.  The
  * lowest rank that waits speaks for all and ends the job. */
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +21,7 @@ static const double GRACE_SECONDS = 2;    /* time to answer */
 static const double TOLD_SECONDS = 0.3;   /* an honest wait is shorter */
 static const double SPEAKER_SECONDS = 10; /* time for the speaker to end the job */
 
-enum { TAG_WORD, NAMED_MAX = 8 };
+enum { TAG_WORD, NAMED_MAX = 8, YIELD_AFTER = 20, SLEEP_AFTER = 2000 };
 
 struct word {
     char waits_in[96];
@@ -35,6 +36,15 @@ struct comm_wait comm_wait_begin(const struct comm *c, const char *operation, in
                               .n = n,
                               .start = now,
                               .next_look = now + LOOK_SECONDS};
+}
+
+void comm_wait_pause(struct comm_wait *w)
+{
+    w->n_pauses++;
+    if (w->n_pauses > SLEEP_AFTER)
+        nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
+    else if (w->n_pauses > YIELD_AFTER)
+        sched_yield();
 }
 
 static void nap(void)

@@ -30,6 +30,8 @@ MUST_USE status_t bench_kernels(const struct bench_options *o);
 /* Steps under every simple layout of the ranks, and what each axis's communication takes.  All
  * ranks see o->folder.  Collective on world; agreed. */
 MUST_USE status_t bench_layouts(struct comm *world, const struct bench_options *o);
+/* Large vectors between the ranks on the CPU, beside the MPI library's own collectives.  The same. */
+MUST_USE status_t bench_comm(struct comm *world, const struct bench_options *o);
 /* What checkpoints cost; o->steps are rounds of 20 steps with and without saves.  The same. */
 MUST_USE status_t bench_checkpoint(struct comm *world, const struct bench_options *o);
 

@@ -12,6 +12,7 @@
 static const char help[] =
     "usage: yoke bench step CONFIG [OPTION]...\n"
     "       yoke bench kernels CONFIG [OPTION]...\n"
+    "       mpirun -n N yoke bench comm [OPTION]...\n"
     "       mpirun -n N yoke bench layouts [OPTION]...\n"
     "       mpirun -n N yoke bench checkpoint [OPTION]...\n\n"
     "step: time whole training steps (forward, backward, gradient norm, AdamW) of the "
@@ -22,6 +23,10 @@ static const char help[] =
     "kernels: time every operation at that model's shapes, as a share of what the device "
     "copies\n"
     "or multiplies at best.\n"
+    "comm: reduce-scatter, all-gather and all-reduce of 64 KiB to 256 MiB between N "
+    "ranks, "
+    "beside\n"
+    "the MPI library's own, in turns; medians.\n"
     "layouts: steps of a model of 50 million parameters under each simple layout of N "
     "ranks of "
     "one\n"
@@ -144,7 +149,8 @@ int cmd_bench(int argc, char **argv)
                                             {"json", no_argument, NULL, 'J'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
-    static const char what[] = "give: step CONFIG, kernels CONFIG, layouts or checkpoint";
+    static const char what[] = "give: step CONFIG, kernels CONFIG, comm, layouts or "
+                               "checkpoint";
     const char *overrides[MAX_OVERRIDES];
     struct bench_options o = {.batch = 4,
                               .tokens = 512,
@@ -163,6 +169,8 @@ int cmd_bench(int argc, char **argv)
         st = parse_option(&o, c, overrides);
     }
     if (st != STATUS_OK) return cli_exit(st, NULL);
+    if (argc - optind == 1 && strcmp(argv[optind], "comm") == 0)
+        return run_together(argc, argv, &o, bench_comm);
     if (argc - optind == 1 && strcmp(argv[optind], "layouts") == 0)
         return run_together(argc, argv, &o, bench_layouts);
     if (argc - optind == 1 && strcmp(argv[optind], "checkpoint") == 0)

@@ -249,8 +249,10 @@ const struct config_key config_keys[] = {
     {"parallel.bucket_mb", CONFIG_INTEGER, AT(bucket_mb), 1, 4096, .initial = "25",
      .doc = "MiB of gradients reduced at a time while backward goes on"},
     {"parallel.comm", CONFIG_ENUM, AT(comm), .names = comm_names, .initial = "auto",
-     .doc = "how large vectors travel between GPUs.  auto: nccl where it is there and "
-            "every rank has a GPU of its own, else mpi through host memory"},
+     .doc =
+         "how large vectors travel.  auto: between GPUs nccl where it is there and "
+         "every rank has a GPU of its own, else mpi through host memory; between ranks "
+         "that compute on the CPU of one host through memory that they share, else mpi"},
     {"parallel.share_gpu", CONFIG_BOOL, AT(share_gpu), .initial = "false",
      .doc = "several ranks may compute on one GPU"},
     {"parallel.timeout_seconds", CONFIG_NUMBER, AT(timeout_seconds), 0, 1e6,

@@ -171,8 +171,8 @@ static status_t allocate(struct trainer *t)
     const struct inputs_shape shape = parts_inputs(&o, &t->schedule);
     const size_t bytes = memory_plan_device_bytes(p) - p->scratch; /* nn takes its own */
     void *block = NULL;
-    TRY(device_alloc(t->device, bytes, "weights, gradients, moments and activations",
-                     &block));
+    TRY(device_alloc_shared(t->device, bytes,
+                            "weights, gradients, moments and activations", &block));
     t->memory = arena_over(block, bytes);
     t->weights = arena_alloc(&t->memory, p->weights);
     TRY(inputs_init(&t->inputs, &t->memory, t->device, &shape));

@@ -2,9 +2,9 @@
  *
  *   for (struct place p = {0}; place_next(&p);) { ... vector_in(&p, ...) ... }
  *
- * On the CPU the loop runs once.  With $YOKE_TEST_DEVICE=cuda it runs over both transports, and on
- * the emulated device over many orders of its queues, too: what is queued runs as late or as early
- * as events permit. */
+ * The loop runs over both transports: on the CPU shared memory and MPI, with
+ * $YOKE_TEST_DEVICE=cuda MPI and NCCL.  On the emulated device it runs over many orders of its
+ * queues, too: what is queued runs as late or as early as events permit. */
 #pragma once
 
 #include <stdio.h>
@@ -74,10 +74,9 @@ static inline bool place_enter(struct place *p, enum comm_transport t)
 
 static inline bool place_next(struct place *p)
 {
-    if (!p->device)
-        return place_enter(p, strcmp(test_device_name(), "cpu") == 0
-                                  ? COMM_TRANSPORT_AUTO
-                                  : COMM_TRANSPORT_MPI);
+    const bool cpu = strcmp(test_device_name(), "cpu") == 0;
+    const enum comm_transport other = cpu ? COMM_TRANSPORT_AUTO : COMM_TRANSPORT_NCCL;
+    if (!p->device) return place_enter(p, COMM_TRANSPORT_MPI);
     place_forget_vectors(p);
     if (place_set_seed(p) && p->seed < (p->n_seeds ? p->n_seeds : PLACE_SEEDS)) {
         place_set_seed(p)(++p->seed);
@@ -85,7 +84,7 @@ static inline bool place_next(struct place *p)
     }
     const bool more = p->transport == COMM_TRANSPORT_MPI;
     place_leave(p);
-    return more && place_enter(p, COMM_TRANSPORT_NCCL);
+    return more && place_enter(p, other);
 }
 
 /* A vector in device memory that will hold these bytes, but does not yet: the copy is only
@@ -95,7 +94,7 @@ static inline void *vector_in(struct place *p, const void *numbers, size_t bytes
     assert_true(p->n_vectors < PLACE_MAX_VECTORS);
     struct place_vector *v = &p->vectors[p->n_vectors++];
     *v = (struct place_vector){.bytes = bytes + 1};
-    ASSERT_OK(device_alloc(p->device, v->bytes, "a test", &v->x));
+    ASSERT_OK(device_alloc_shared(p->device, v->bytes, "a test", &v->x));
     ASSERT_OK(device_alloc_host(p->device, v->bytes, "a test", &v->host));
     if (bytes) memcpy(v->host, numbers, bytes);
     device_queue_copy_in(p->device, DEVICE_COMPUTE, v->x, v->host, bytes);

@@ -359,6 +359,12 @@ TEST(the_transport_has_a_name_and_a_reason)
         ASSERT_OK(test_device_open(&d));
         ASSERT_REFUSED(comm_use_device(c, d, COMM_TRANSPORT_NCCL, &why), STATUS_COMM,
                        "NCCL needs a GPU for each rank; the device is cpu");
+        ASSERT_OK(comm_use_device(c, d, COMM_TRANSPORT_AUTO, &why));
+        assert_string_equal(comm_transport_name(c),
+                            comm_size(c) > 1 ? "shared memory" : "mpi");
+        assert_string_equal(why, comm_size(c) > 1 ? "ranks are on one host"
+                                                  : "vectors are in host memory");
+        comm_leave_device(c);
         test_device_close(&d);
         return;
     }

@@ -34,8 +34,8 @@ static void sum_vectors(struct comm *c, struct device *d)
     struct comm_request *r = NULL;
     void *x = NULL, *memory = NULL;
     ASSERT_OK(comm_request_create(&r, c, N, &measure));
-    ASSERT_OK(device_alloc(d, measure.peak_bytes + 1, "a test", &memory));
-    ASSERT_OK(device_alloc(d, N * sizeof(float), "a test", &x));
+    ASSERT_OK(device_alloc_shared(d, measure.peak_bytes + 1, "a test", &memory));
+    ASSERT_OK(device_alloc_shared(d, N * sizeof(float), "a test", &x));
     struct arena real = arena_over(memory, measure.peak_bytes);
     ASSERT_OK(comm_request_create(&r, c, N, &real));
     for (int i = 0; i < 4; i++) {
@@ -72,6 +72,24 @@ static void play_ring(struct comm *c)
     comm_wait(r);
 }
 
+/* Rank 1 takes one vector for another. */
+static void play_different(struct comm *c)
+{
+    struct device *d = NULL;
+    const char *why;
+    void *x = NULL;
+    struct arena arena;
+    struct comm_request *r = NULL;
+    char memory[1 << 16] __attribute__((aligned(64)));
+    ASSERT_OK(test_device_open(&d));
+    ASSERT_OK(comm_use_device(c, d, COMM_TRANSPORT_AUTO, &why));
+    arena = arena_over(memory, sizeof memory);
+    ASSERT_OK(comm_request_create(&r, c, N, &arena));
+    ASSERT_OK(device_alloc_shared(d, N * sizeof(float), "a test", &x));
+    comm_start_op(r, COMM_ALL_REDUCE, x, DTYPE_F32, comm_rank(c) == 1 ? N - 1 : N, 0);
+    comm_wait(r);
+}
+
 static void play(const char *part)
 {
     struct comm *c = test_world();
@@ -88,6 +106,10 @@ static void play(const char *part)
         comm_barrier(c);
     } else if (strcmp(part, "ring") == 0) {
         play_ring(c);
+    } else if (strcmp(part, "different") == 0) {
+        play_different(c);
+    } else if (strcmp(part, "shared absent") == 0) {
+        play_vectors(c, COMM_TRANSPORT_AUTO, "shared memory", false);
     } else if (strcmp(part, "nccl") == 0) {
         play_vectors(c, COMM_TRANSPORT_NCCL, "nccl", true);
     } else if (strcmp(part, "nccl absent") == 0) {
@@ -183,6 +205,24 @@ TEST(a_rank_that_never_comes_is_named)
               "rank 0 waits in barrier", "rank 1 waits in barrier");
     ENDS_WITH("mpi absent", "", "no answer from rank 2;",
               "rank 0 waits in all-reduce of 1200", "rank 1 waits in all-reduce of 1200");
+}
+
+TEST(a_rank_that_never_comes_to_shared_memory_is_named)
+{
+    if (strcmp(test_device_name(), "cpu") != 0) skip();
+    ENDS_WITH("shared absent", "", "no answer from rank 2;",
+              "rank 0 waits in all-reduce of 1200", "rank 1 waits in all-reduce of 1200");
+}
+
+TEST(ranks_that_begin_different_things_are_named)
+{
+    if (strcmp(test_device_name(), "cpu") != 0) skip();
+    char *log;
+    double seconds;
+    const int code = run("different", "", &log, &seconds);
+    assert_true(code != 0 && code != OK);
+    assert_non_null(strstr(log, "began all-reduce of 1199 (tag 0)"));
+    free(log);
 }
 
 TEST(ranks_that_wait_for_each_other_say_for_what)

@@ -52,7 +52,7 @@ static void check(struct place *p)
     ASSERT_OK(dp_units_create(&units, c, &b, &measure));
     assert_null(dp_units_buffer(units, 1));
     dp_units_destroy(&units);
-    ASSERT_OK(device_alloc(p->device, measure.peak_bytes, "a test", &memory));
+    ASSERT_OK(device_alloc_shared(p->device, measure.peak_bytes, "a test", &memory));
     struct arena real = arena_over(memory, measure.peak_bytes);
     ASSERT_OK(dp_units_create(&units, c, &b, &real));
     assert_int_equal(real.peak_bytes, measure.peak_bytes);

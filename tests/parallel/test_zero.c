@@ -43,7 +43,7 @@ static struct setup make_typed(struct place *p, int64_t n_used, int64_t bucket, 
     char *dirty = test_alloc(measure.peak_bytes + 1);
     memset(dirty, 0x5a, measure.peak_bytes); /* moments must be zeroed */
     s.memory_bytes = measure.peak_bytes + 1;
-    ASSERT_OK(device_alloc(p->device, s.memory_bytes, "a test", &s.memory));
+    ASSERT_OK(device_alloc_shared(p->device, s.memory_bytes, "a test", &s.memory));
     device_copy_in(p->device, s.memory, dirty, measure.peak_bytes);
     struct arena real = arena_over(s.memory, measure.peak_bytes);
     ASSERT_OK(dp_create(&s.dp, c, dp_buckets_padded(s.n, bucket, comm_size(c)),

@@ -1,0 +1,143 @@
+/* What moving vectors between ranks takes: each operation beside the MPI library's own, in turns, on
+ * fp32 vectors of 64 KiB to 256 MiB. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/bench.h"
+#include "core/clock.h"
+#include "train/place.h"
+
+enum { OPS = 3, SMALLEST = 1 << 16, LARGEST = 1 << 28, SAMPLE_BYTES = 1 << 24 };
+
+static const char *const names[OPS] = {[COMM_REDUCE_SCATTER] = "reduce-scatter",
+                                       [COMM_ALL_GATHER] = "all-gather",
+                                       [COMM_ALL_REDUCE] = "all-reduce"};
+
+struct bench {
+    struct comm *world;
+    struct device *device;
+    const struct bench_options *o;
+    struct comm_request *request;
+    struct arena arena; /* the request's, and ours */
+    float *ours;        /* [LARGEST bytes] where ranks of a host see it */
+    void *theirs;       /* as long, as everybody has it */
+    double *seconds[2]; /* [steps] of ours and theirs */
+};
+
+static status_t prepare(struct bench *b, const char **why)
+{
+    void *block = NULL;
+    const int64_t n = LARGEST / (int64_t)sizeof(float);
+    TRY(place_open_alone(&b->device, CONFIG_DEVICE_CPU));
+    TRY(comm_use_device(b->world, b->device, COMM_TRANSPORT_AUTO, why));
+    b->arena = arena_measure();
+    TRY(comm_request_create(&b->request, b->world, n, &b->arena));
+    arena_floats(&b->arena, n);
+    const size_t bytes = b->arena.peak_bytes;
+    TRY(device_alloc_shared(b->device, bytes, "vectors", &block));
+    b->arena = arena_over(block, bytes);
+    TRY(device_alloc(b->device, LARGEST, "vectors", &b->theirs));
+    TRY(comm_request_create(&b->request, b->world, n, &b->arena));
+    b->ours = arena_floats(&b->arena, n);
+    memset(b->ours, 0, LARGEST); /* pages that nobody wrote are all the same one */
+    memset(b->theirs, 0, LARGEST);
+    for (int i = 0; i < 2; i++) {
+        b->seconds[i] = calloc((size_t)b->o->steps, sizeof *b->seconds[i]);
+        if (!b->seconds[i]) return status_set(STATUS_NOMEM, "no memory for times");
+    }
+    return STATUS_OK;
+}
+
+static void release(struct bench *b)
+{
+    void *block = b->arena.base;
+    for (int i = 0; i < 2; i++) free(b->seconds[i]);
+    comm_request_destroy(&b->request);
+    comm_leave_device(b->world);
+    if (b->device) device_free(b->device, &block, b->arena.capacity_bytes);
+    if (b->device) device_free(b->device, &b->theirs, LARGEST);
+    device_close(&b->device);
+}
+
+/* Seconds of one operation, the slowest rank's, over as many as make a time worth taking. */
+static double sample(struct bench *b, enum comm_op op, int64_t n, bool ours)
+{
+    const int64_t times = 1 + SAMPLE_BYTES / (n * (int64_t)sizeof(float));
+    comm_barrier(b->world);
+    const double start = clock_seconds();
+    for (int64_t i = 0; i < times; i++) {
+        if (ours) {
+            comm_start_op(b->request, op, b->ours, DTYPE_F32, n, 0);
+            comm_wait(b->request);
+        } else {
+            comm_mpi_own(b->world, op, b->theirs, n);
+        }
+    }
+    double seconds = (clock_seconds() - start) / (double)times;
+    comm_max_f64(b->world, &seconds, 1);
+    return seconds;
+}
+
+/* GB of vector a second, ours and theirs. */
+static void measure(struct bench *b, enum comm_op op, int64_t n, double rates[2])
+{
+    for (int64_t k = -1; k < b->o->steps; k++) /* the first warms up */
+        for (int i = 0; i < 2; i++)
+            b->seconds[i][k < 0 ? 0 : k] = sample(b, op, n, i == 0);
+    const double gigabytes = (double)n * sizeof(float) * 1e-9;
+    for (int i = 0; i < 2; i++)
+        rates[i] = gigabytes / bench_median(b->seconds[i], b->o->steps);
+}
+
+static void print(const struct bench *b, const char *why, double rates[][OPS][2])
+{
+    const int size = comm_size(b->world);
+    const char *transport = comm_transport_name(b->world);
+    char mpi[256];
+    comm_describe_mpi(mpi, sizeof mpi);
+    if (b->o->json)
+        printf(
+            "{\"ranks\": %d, \"threads\": %jd, \"transport\": \"%s\", \"mpi\": \"%s\", "
+            "\"results\": [",
+            size, (intmax_t)b->o->threads, transport, mpi);
+    else
+        printf("%d ranks x %jd threads, %s (%s), beside %s\nGB of fp32 vector a second, "
+               "ours / MPI's own: ratio\n%12s",
+               size, (intmax_t)b->o->threads, transport, why, mpi, "");
+    for (int op = 0; !b->o->json && op < OPS; op++) printf(" %24s", names[op]);
+    int row = 0;
+    for (int64_t bytes = SMALLEST; bytes <= LARGEST; bytes *= 4, row++) {
+        if (!b->o->json) printf("\n%8jd KiB", (intmax_t)(bytes >> 10));
+        for (int op = 0; op < OPS; op++) {
+            const double *r = rates[row][op];
+            if (b->o->json)
+                printf("%s{\"operation\": \"%s\", \"bytes\": %jd, \"gb_per_second\": "
+                       "%.4g, \"mpi_gb_per_second\": %.4g, \"ratio\": %.4g}",
+                       row + op ? ", " : "", names[op], (intmax_t)bytes, r[0], r[1],
+                       r[0] / r[1]);
+            else
+                printf(" %7.2f / %6.2f: %6.2f", r[0], r[1], r[0] / r[1]);
+        }
+    }
+    printf(b->o->json ? "]}\n" : "\n");
+}
+
+status_t bench_comm(struct comm *world, const struct bench_options *o)
+{
+    enum { ROWS = 7 };
+    struct bench b = {.world = world, .o = o};
+    double rates[ROWS][OPS][2];
+    const char *why = "";
+    const status_t st = comm_agree(world, prepare(&b, &why));
+    int row = 0;
+    for (int64_t bytes = SMALLEST; st == STATUS_OK && bytes <= LARGEST; bytes *= 4, row++)
+        for (int op = 0; op < OPS; op++) {
+            int64_t n = bytes / (int64_t)sizeof(float);
+            n -= n % comm_size(world); /* MPI's own wants slices of one length */
+            measure(&b, (enum comm_op)op, n, rates[row][op]);
+        }
+    if (st == STATUS_OK && comm_rank(world) == 0) print(&b, why, rates);
+    release(&b);
+    return st;
+}

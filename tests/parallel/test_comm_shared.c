@@ -1,0 +1,181 @@
+/* @ranks 2 3 4
+ * Vectors of ranks of one host, in each other's memory: what goes there and what does not. */
+#include "harness/harness.h"
+
+#include <omp.h>
+#include <string.h>
+
+#include "core/rng.h"
+#include "parallel/comm/comm_host.h"
+#include "parallel/place.h"
+
+enum { OPS = 3, N = 10007 };
+
+static float part(uint64_t key, int rank, int64_t i)
+{
+    return (float)(rng_uniform(key + (uint64_t)rank, (uint64_t)i) - 0.5);
+}
+
+static void fill(float *x, uint64_t key, int rank, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) x[i] = part(key, rank, i);
+}
+
+static void check(const struct comm *c, enum comm_op op, uint64_t key, const float *x,
+                  int64_t n)
+{
+    for (int rank = 0; rank < comm_size(c); rank++) {
+        int64_t first, count;
+        comm_slice(n, comm_size(c), rank, &first, &count);
+        if (op == COMM_REDUCE_SCATTER && rank != comm_rank(c)) continue;
+        for (int64_t i = first; i < first + count; i++) {
+            float want = part(key, op == COMM_ALL_GATHER ? rank : 0, i);
+            for (int r = 1; op != COMM_ALL_GATHER && r < comm_size(c); r++)
+                want += part(key, r, i);
+            if (x[i] != want)
+                fail_msg("operation %d, element %lld: %.9g, not %.9g", op, (long long)i,
+                         (double)x[i], (double)want);
+        }
+    }
+}
+
+static float *vector(struct device *d, bool shared, int64_t n)
+{
+    void *x = NULL;
+    const size_t bytes = (size_t)n * sizeof(float);
+    if (shared)
+        ASSERT_OK(device_alloc_shared(d, bytes, "a test", &x));
+    else
+        ASSERT_OK(device_alloc(d, bytes, "a test", &x));
+    return x;
+}
+
+static void give(struct device *d, float *x, int64_t n)
+{
+    void *p = x;
+    device_free(d, &p, (size_t)n * sizeof(float));
+}
+
+static struct device *enter(struct comm *c, enum comm_transport t)
+{
+    const char *why;
+    struct device *d = NULL;
+    ASSERT_OK(test_device_open(&d));
+    ASSERT_OK(comm_use_device(c, d, t, &why));
+    return d;
+}
+
+static void leave(struct comm *c, struct device *d)
+{
+    comm_barrier(c);
+    comm_leave_device(c);
+    test_device_close(&d);
+}
+
+static void run(struct comm *c, enum comm_op op, float *x, int64_t n)
+{
+    struct comm_request *r = request_for(c, n);
+    fill(x, (uint64_t)op, comm_rank(c), n);
+    comm_start_op(r, op, x, DTYPE_F32, n, 0);
+    comm_wait(r);
+    check(c, op, (uint64_t)op, x, n);
+    comm_request_destroy(&r);
+}
+
+TEST(shared_vectors_are_read_in_place)
+{
+    struct comm *c = test_world();
+    struct device *d = enter(c, COMM_TRANSPORT_AUTO);
+    float *x = vector(d, true, N);
+    assert_string_equal(comm_transport_name(c), "shared memory");
+    for (int op = 0; op < OPS; op++) {
+        run(c, (enum comm_op)op, x, N);
+        assert_int_equal(c->n_mappings, comm_size(c) - 1);
+    }
+    give(d, x, N);
+    leave(c, d);
+    assert_int_equal(c->n_mappings, 0);
+    assert_string_equal(comm_transport_name(c), "mpi");
+}
+
+TEST(they_are_not_when_mpi_is_asked_for)
+{
+    struct comm *c = test_world();
+    struct device *d = enter(c, COMM_TRANSPORT_MPI);
+    float *x = vector(d, true, N);
+    assert_string_equal(comm_transport_name(c), "mpi");
+    run(c, COMM_ALL_REDUCE, x, N);
+    assert_int_equal(c->n_mappings, 0);
+    give(d, x, N);
+    leave(c, d);
+}
+
+TEST(a_vector_that_others_cannot_see_is_sent)
+{
+    struct comm *c = test_world();
+    struct device *d = enter(c, COMM_TRANSPORT_AUTO);
+    for (int odd = 0; odd < comm_size(c); odd++) {
+        float *x = vector(d, comm_rank(c) != odd, N);
+        for (int op = 0; op < OPS; op++) run(c, (enum comm_op)op, x, N);
+        give(d, x, N);
+    }
+    assert_int_equal(c->n_mappings, 0);
+    leave(c, d);
+}
+
+/* They are begun and done in order, and a few of them may be anywhere in memory. */
+TEST(more_may_be_in_flight_than_have_a_notice)
+{
+    enum { FLIGHT = COMM_NOTICES + 20, SHORT = 203 };
+    struct comm *c = test_world();
+    struct device *d = enter(c, COMM_TRANSPORT_AUTO);
+    struct comm_request *r[FLIGHT];
+    float *x = vector(d, true, (int64_t)FLIGHT * SHORT);
+    float *hidden = vector(d, false, (int64_t)FLIGHT * SHORT);
+    for (int k = 0; k < FLIGHT; k++) r[k] = request_for(c, SHORT);
+    for (int repeat = 0; repeat < 3; repeat++) {
+        float *at[FLIGHT];
+        for (int k = 0; k < FLIGHT; k++) {
+            at[k] = (k % 7 == comm_rank(c) ? hidden : x) + (size_t)k * SHORT;
+            fill(at[k], (uint64_t)k, comm_rank(c), SHORT);
+            comm_start_op(r[k], (enum comm_op)(k % OPS), at[k], DTYPE_F32, SHORT, k);
+        }
+        for (int k = FLIGHT - 1; k >= 0; k--) comm_wait(r[k]);
+        for (int k = 0; k < FLIGHT; k++)
+            check(c, (enum comm_op)(k % OPS), (uint64_t)k, at[k], SHORT);
+    }
+    for (int k = 0; k < FLIGHT; k++) comm_request_destroy(&r[k]);
+    give(d, x, (int64_t)FLIGHT * SHORT);
+    give(d, hidden, (int64_t)FLIGHT * SHORT);
+    leave(c, d);
+}
+
+/* Memory that its owner has freed is not kept by those who read it. */
+TEST(blocks_come_and_go)
+{
+    struct comm *c = test_world();
+    struct device *d = enter(c, COMM_TRANSPORT_AUTO);
+    for (int k = 0; k < 3 * COMM_MAPPINGS; k++) {
+        float *x = vector(d, true, N);
+        run(c, (enum comm_op)(k % OPS), x, N);
+        give(d, x, N);
+        assert_true(c->n_mappings <= COMM_MAPPINGS + comm_size(c));
+    }
+    assert_int_equal(device_allocated_bytes(d), 0);
+    leave(c, d);
+}
+
+/* The rank's threads share long vectors; bits do not depend on it. */
+TEST(threads_share_the_work)
+{
+    enum { LONG = 700001 };
+    struct comm *c = test_world();
+    struct device *d = enter(c, COMM_TRANSPORT_AUTO);
+    float *x = vector(d, true, LONG);
+    for (int threads = 1; threads <= 3; threads++) {
+        omp_set_num_threads(threads);
+        for (int op = 0; op < OPS; op++) run(c, (enum comm_op)op, x, LONG);
+    }
+    give(d, x, LONG);
+    leave(c, d);
+}
