@@ -175,6 +175,20 @@ void comm_job_slice(const struct comm_job *job, int size, int rank, int64_t *fir
     *count *= job->unit;
 }
 
+void comm_set_wire(struct comm *c, enum dtype wire)
+{
+    CHECK(wire == DTYPE_F32 || wire == DTYPE_BF16);
+    CHECK(wire == DTYPE_F32 || c->ops != &comm_queued_ops);
+    c->wire = wire;
+}
+
+enum dtype comm_wire(const struct comm *c, const struct comm_job *job)
+{
+    const bool sums =
+        job->kind == COMM_KIND_REDUCE_SCATTER || job->kind == COMM_KIND_ALL_REDUCE;
+    return sums && job->t == DTYPE_F32 ? c->wire : job->t;
+}
+
 /* The others' slices, own slice to all others, or both; what a root sends to all. */
 static uint64_t bytes_to_send(const struct comm *c, const struct comm_job *job)
 {
@@ -191,7 +205,7 @@ static uint64_t bytes_to_send(const struct comm *c, const struct comm_job *job)
     for (int i = 0; i < job->n_messages; i++)
         if (job->messages[i].send)
             bytes += (uint64_t)job->messages[i].n * dtype_bytes(job->messages[i].t);
-    return bytes + elements * dtype_bytes(job->t);
+    return bytes + elements * dtype_bytes(comm_wire(c, job));
 }
 
 const char *comm_kind_name(enum comm_kind kind)

@@ -72,6 +72,12 @@ MUST_USE status_t comm_use_device(struct comm *world, struct device *dev,
 void comm_leave_device(struct comm *world);
 const char *comm_transport_name(const struct comm *c); /* "mpi", "mpi, staged", "nccl" */
 
+/* From now on fp32 vectors that are summed over c travel as `wire`: fp32 (the default), or bf16 for
+ * half of the bytes.  What a rank sends, its part and in an all-reduce the sum, is rounded to it once;
+ * sums are fp32, and all ranks still get the same bits, the same also where nothing is sent (shared
+ * memory).  Not over NCCL.  The same on all ranks of c, and while nothing is under way. */
+void comm_set_wire(struct comm *c, enum dtype wire);
+
 /* A wait for other ranks that takes longer dies, naming the operation (0: never; the default).
  * For `c` and what comm_create makes of it later. */
 void comm_set_timeout(struct comm *c, double seconds);

@@ -141,6 +141,19 @@ static char *staged(const struct comm_exchange *e, int64_t round, int distance)
                     (slot * (e->c->size - 1) + distance - 1) * e->staged_piece);
 }
 
+/* Do the numbers of this phase travel in another type than the vector's?  Then pieces of all phases
+ * are staged, those that go out behind those that come in. */
+static bool packs(const struct comm_exchange *e)
+{
+    return e->phase != PHASE_MESSAGES && comm_wire(e->c, &e->job) != e->job.t;
+}
+
+static char *staged_out(const struct comm_exchange *e, int64_t round, int distance)
+{
+    return staged(e, round, distance) +
+           (size_t)e->staged_piece * dtype_bytes(comm_wire(e->c, &e->job));
+}
+
 static struct leg message_leg(const struct comm_exchange *e, int64_t round, int k)
 {
     if (k >= e->job.n_messages) return (struct leg){.peer = -1};
@@ -179,9 +192,34 @@ static struct leg leg_of(const struct comm_exchange *e, int64_t round, int k)
     default: /* PHASE_GATHER; the root of a broadcast has everything */
         if (!rooted || receiver != e->job.root)
             leg.p = piece_of(e, sender, round, &count);
+        if (!leg.send && packs(e)) leg.p = staged(e, round, distance);
     }
-    leg.bytes = count * (int)dtype_bytes(e->job.t);
+    leg.bytes = count * (int)dtype_bytes(comm_wire(c, &e->job));
     return leg;
+}
+
+/* What is sent becomes a copy in the wire's type. */
+static void pack(const struct comm_exchange *e, int64_t round, int distance,
+                 struct leg *leg)
+{
+    const enum dtype wire = comm_wire(e->c, &e->job);
+    char *packed = staged_out(e, round, distance);
+    dtype_convert(packed, wire, leg->p, e->job.t,
+                  leg->bytes / (int64_t)dtype_bytes(wire));
+    leg->p = packed;
+}
+
+/* What has come becomes part of the vector. */
+static void unpack(const struct comm_exchange *e, int64_t round)
+{
+    const struct comm *c = e->c;
+    for (int distance = 1; distance < c->size; distance++) {
+        const int rank = (c->rank - distance + c->size) % c->size;
+        int count;
+        char *x = piece_of(e, rank, round, &count);
+        dtype_convert(x, e->job.t, staged(e, round, distance), comm_wire(c, &e->job),
+                      count);
+    }
 }
 
 static void post(struct comm_exchange *e, int64_t round)
@@ -189,8 +227,9 @@ static void post(struct comm_exchange *e, int64_t round)
     const struct comm *c = e->c;
     MPI_Request *pending = e->pending + (round % e->window) * e->legs;
     for (int k = 0; k < e->legs; k++) {
-        const struct leg leg = leg_of(e, round, k);
+        struct leg leg = leg_of(e, round, k);
         pending[k] = MPI_REQUEST_NULL;
+        if (leg.bytes && leg.send && packs(e)) pack(e, round, k / 2 + 1, &leg);
         if (leg.bytes && leg.send)
             comm_mpi_check(c,
                            MPI_Isend(leg.p, leg.bytes, MPI_BYTE, leg.peer, e->job.tag,
@@ -218,7 +257,11 @@ static void add(struct comm_exchange *e, int64_t round)
                                       .n_parts = c->size,
                                       .into = &own,
                                       .n_into = 1,
-                                      .t = e->job.t},
+                                      .own = c->rank,
+                                      .t = e->job.t,
+                                      .wire = comm_wire(c, &e->job),
+                                      .packed = true,
+                                      .rounds = e->job.kind == COMM_KIND_ALL_REDUCE},
                    0, count);
 }
 
@@ -241,7 +284,7 @@ static void enter(struct comm_exchange *e, enum phase phase)
     comm_job_slice(&e->job, e->c->size, 0, &first, &longest);
     e->phase = phase;
     e->piece = COMM_MESSAGE_BYTES / (int64_t)dtype_bytes(e->job.t);
-    if (phase == PHASE_REDUCE) e->piece = e->staged_piece;
+    if (phase == PHASE_REDUCE || packs(e)) e->piece = e->staged_piece;
     if (phase == PHASE_MESSAGES) {
         e->piece = COMM_MESSAGE_BYTES;
         longest = longest_message_bytes(&e->job);
@@ -309,7 +352,10 @@ bool comm_exchange_advance(struct comm_exchange *e, bool wait)
     for (;;) {
         while (e->n_done < e->n_rounds) {
             if (!oldest_complete(e, wait)) return false;
-            if (e->phase == PHASE_REDUCE) add(e, e->n_done);
+            if (e->phase == PHASE_REDUCE)
+                add(e, e->n_done);
+            else if (packs(e))
+                unpack(e, e->n_done);
             e->n_done++;
             if (e->n_posted < e->n_rounds) post(e, e->n_posted++);
         }

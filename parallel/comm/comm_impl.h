@@ -38,6 +38,9 @@ struct comm_job {
 void comm_job_slice(const struct comm_job *job, int size, int rank, int64_t *first,
                     int64_t *count);
 
+/* The type in which its numbers travel. */
+enum dtype comm_wire(const struct comm *c, const struct comm_job *job);
+
 const char *comm_kind_name(enum comm_kind kind);
 int64_t
 comm_job_elements(const struct comm_job *job); /* also of messages: all together */
@@ -59,6 +62,7 @@ struct comm {
     char *small; /* [size][COMM_SMALL_MAX * 8 bytes] */
     struct comm_stats stats;
     double timeout_seconds; /* 0: none */
+    enum dtype wire;        /* of sums of fp32 */
     struct device *device;  /* NULL: host memory */
     void *line;             /* the library's communicator; NULL: none, or the world's */
     struct comm_host *host; /* the others' memory; NULL: not all ranks are on one host */
@@ -166,12 +170,14 @@ void comm_progress(struct comm *world);
 void comm_boot_id(char *id, size_t bytes);
 
 /* into[..][i] = parts[0][i] + parts[1][i] + ..., in this order, in fp32, rounded once; vectors of type
- * t, and those summed into may be among the parts. */
+ * t, and those summed into may be among the parts.  If the wire's type is not t, all parts but `own`
+ * have it (packed), or are rounded to it, and so is the sum if it is sent on (rounds). */
 struct comm_sum {
     const void *const *parts;
     void *const *into;
-    int n_parts, n_into;
-    enum dtype t;
+    int n_parts, n_into, own;
+    enum dtype t, wire;
+    bool packed, rounds;
 };
 void comm_sum_range(const struct comm_sum *s, int64_t start, int64_t end);
 void comm_copy(void *into, const void *from, size_t bytes);

@@ -146,7 +146,10 @@ static void sum(const struct comm_request *r, bool everywhere)
                                  .n_parts = c->size,
                                  .into = everywhere ? s->vectors : &s->vectors[c->rank],
                                  .n_into = everywhere ? c->size : 1,
-                                 .t = r->job.t};
+                                 .own = c->rank,
+                                 .t = r->job.t,
+                                 .wire = comm_wire(c, &r->job),
+                                 .rounds = everywhere};
     int64_t first, count;
     comm_job_slice(&r->job, c->size, c->rank, &first, &count);
     const int64_t end = first + count, piece = PIECE_BYTES / (int64_t)dtype_bytes(job.t);

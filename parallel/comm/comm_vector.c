@@ -84,17 +84,34 @@ static void sum_f32(const struct comm_sum *s, float *into, int64_t start, int64_
     }
 }
 
+/* x is what it would be after a journey as t. */
+static void round_to(float *x, enum dtype t, int64_t n)
+{
+    uint16_t low[BLOCK];
+    if (t == DTYPE_F32) return;
+    dtype_convert(low, t, x, DTYPE_F32, n);
+    dtype_convert(x, DTYPE_F32, low, t, n);
+}
+
+static void load(const struct comm_sum *s, float *x, int k, int64_t start, int64_t n)
+{
+    const bool travels = k != s->own && s->wire != s->t;
+    const enum dtype t = travels && s->packed ? s->wire : s->t;
+    dtype_convert(x, DTYPE_F32,
+                  (const char *)s->parts[k] + (size_t)start * dtype_bytes(t), t, n);
+    if (travels && !s->packed) round_to(x, s->wire, n);
+}
+
 static void sum_low(const struct comm_sum *s, char *into, int64_t start, int64_t n)
 {
     float sum[BLOCK], part[BLOCK];
-    const char *const *parts = (const char *const *)s->parts;
-    const size_t skip = (size_t)start * dtype_bytes(s->t);
-    dtype_convert(sum, DTYPE_F32, parts[0] + skip, s->t, n);
+    load(s, sum, 0, start, n);
     for (int k = 1; k < s->n_parts; k++) {
-        dtype_convert(part, DTYPE_F32, parts[k] + skip, s->t, n);
+        load(s, part, k, start, n);
         add(sum, sum, part, n);
     }
-    dtype_convert(into + skip, s->t, sum, DTYPE_F32, n);
+    if (s->wire != s->t && s->rounds) round_to(sum, s->wire, n);
+    dtype_convert(into + (size_t)start * dtype_bytes(s->t), s->t, sum, DTYPE_F32, n);
 }
 
 void comm_sum_range(const struct comm_sum *s, int64_t start, int64_t end)
@@ -102,7 +119,7 @@ void comm_sum_range(const struct comm_sum *s, int64_t start, int64_t end)
     const size_t element = dtype_bytes(s->t);
     for (; start < end; start += BLOCK) {
         const int64_t n = end - start < BLOCK ? end - start : BLOCK;
-        if (s->t == DTYPE_F32)
+        if (s->t == DTYPE_F32 && s->wire == DTYPE_F32)
             sum_f32(s, s->into[0], start, n);
         else
             sum_low(s, s->into[0], start, n);

@@ -21,6 +21,7 @@ enum config_recompute {
     CONFIG_RECOMPUTE_FULL
 };
 enum config_device { CONFIG_DEVICE_AUTO, CONFIG_DEVICE_CPU, CONFIG_DEVICE_CUDA };
+enum config_wire { CONFIG_WIRE_AUTO, CONFIG_WIRE_FP32, CONFIG_WIRE_BF16 };
 enum config_precision {
     CONFIG_PRECISION_AUTO,
     CONFIG_PRECISION_FP32,
@@ -94,6 +95,7 @@ struct config {
     int64_t zero;   /* ZeRO stage: 0, 1 or 2 */
     int64_t bucket_mb;
     int comm; /* enum comm_transport */
+    int wire; /* enum config_wire */
     bool share_gpu;
     double timeout_seconds; /* 0: never */
     /* checkpoint: */

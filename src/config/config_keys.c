@@ -15,6 +15,7 @@ static const char *const device_names[] = {"auto", "cpu", "cuda", NULL};
 static const char *const precision_names[] = {"auto", "fp32", "bf16", "fp16", NULL};
 static const char *const pipeline_names[] = {"gpipe", "1f1b", "interleaved",
                                              "zero_bubble", NULL};
+static const char *const wire_names[] = {"auto", "fp32", "bf16", NULL};
 static const char *const comm_names[] = {"auto", "nccl", "mpi", NULL};
 static const char *const rounding_names[] = {"nearest", "stochastic", NULL};
 
@@ -253,6 +254,11 @@ const struct config_key config_keys[] = {
          "how large vectors travel.  auto: between GPUs nccl where it is there and "
          "every rank has a GPU of its own, else mpi through host memory; between ranks "
          "that compute on the CPU of one host through memory that they share, else mpi"},
+    {"parallel.wire", CONFIG_ENUM, AT(wire), .names = wire_names, .initial = "auto",
+     .doc = "type in which gradients travel between data- and context-parallel ranks.  "
+            "bf16: half of the bytes; what is sent is rounded once, sums are fp32 (not "
+            "over NCCL).  auto: fp32, so that no result depends on where ranks are.  "
+            "Weights always travel in train.precision"},
     {"parallel.share_gpu", CONFIG_BOOL, AT(share_gpu), .initial = "false",
      .doc = "several ranks may compute on one GPU"},
     {"parallel.timeout_seconds", CONFIG_NUMBER, AT(timeout_seconds), 0, 1e6,

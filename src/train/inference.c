@@ -31,13 +31,19 @@ static status_t open_checkpoint(struct inference *i, const char *path)
 /* A layout is of the machines at hand, not of the checkpoint. */
 static status_t parse_config(struct inference *i, const struct inference_options *o)
 {
-    static const char *const anew[] = {
-        "parallel.dp=auto",       "parallel.tp=1",
-        "parallel.cp=1",          "parallel.pp=1",
-        "parallel.schedule=1f1b", "parallel.chunks=1",
-        "parallel.stages=auto",   "parallel.zero=0",
-        "parallel.comm=auto",     "parallel.share_gpu=false",
-        "train.device=auto",      "train.precision=auto"};
+    static const char *const anew[] = {"parallel.dp=auto",
+                                       "parallel.tp=1",
+                                       "parallel.cp=1",
+                                       "parallel.pp=1",
+                                       "parallel.schedule=1f1b",
+                                       "parallel.chunks=1",
+                                       "parallel.stages=auto",
+                                       "parallel.zero=0",
+                                       "parallel.comm=auto",
+                                       "parallel.wire=auto",
+                                       "parallel.share_gpu=false",
+                                       "train.device=auto",
+                                       "train.precision=auto"};
     enum { N_ANEW = sizeof anew / sizeof *anew };
     const struct checkpoint_meta *m = checkpoint_meta(i->checkpoint);
     const char *name = checkpoint_path(i->checkpoint);

@@ -157,6 +157,7 @@ status_t selfcheck_layout(struct selfcheck_trace *trace, struct comm *world,
     struct owned o = {0};
     *trace = (struct selfcheck_trace){0};
     config.precision = CONFIG_PRECISION_FP32;
+    config.wire = CONFIG_WIRE_FP32;
     config.checkpoint_async = false; /* nothing goes on meanwhile */
     config.span.schedule_step = 0;   /* its first steps are a run's */
     status_t st = trainer_init(&t, world, &config);

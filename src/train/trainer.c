@@ -226,6 +226,10 @@ static status_t choose_place(struct trainer *t)
              info.libraries, dtype_name(t->dtype));
     if (comm_size(t->world) > 1)
         log_info("communication: %s (%s)", comm_transport_name(t->world), why);
+    if (c->wire == CONFIG_WIRE_BF16 && strcmp(comm_transport_name(t->world), "nccl") == 0)
+        return status_set(STATUS_CONFIG,
+                          "parallel.wire: NCCL sums gradients in the type they have; "
+                          "valid: auto, fp32, or bf16 with parallel.comm mpi");
     return STATUS_OK;
 }
 
@@ -278,6 +282,7 @@ static status_t prepare(struct trainer *t, struct comm *world, struct config *c)
     TRY(compare_data(t, t->validation_data, c->validation.n));
     TRY(comm_agree(world, lay_out(t))); /* with the vocabulary that the data gave */
     TRY(layout_connect(&t->layout, world));
+    if (c->wire == CONFIG_WIRE_BF16) comm_set_wire(t->layout.data, DTYPE_BF16);
     TRY(comm_agree(world, plan(t)));
     layout_print(&t->layout, world);
     print_setup(t);

@@ -96,6 +96,71 @@ TEST(large_operations_equal_the_sum_in_rank_order_bitwise)
         }
 }
 
+static float through_bf16(float x)
+{
+    return dtype_from_bf16(dtype_bf16(x));
+}
+
+/* The sum that the owner of element i makes: its own part is exact, the others' have travelled. */
+static float sum_over_bf16(uint64_t key, int size, int owner, int64_t i)
+{
+    float sum = 0;
+    for (int rank = 0; rank < size; rank++) {
+        const uint32_t seed = (uint32_t)(rng_u64(key, (uint64_t)rank) >> 32);
+        float x = (float)(int32_t)(((uint32_t)i ^ seed) * 2654435761U) * 0x1p-31F;
+        if (rank != owner) x = through_bf16(x);
+        sum = rank == 0 ? x : sum + x;
+    }
+    return sum;
+}
+
+TEST(sums_travel_in_half_the_bytes_if_asked_to)
+{
+    struct comm *c = test_world();
+    const int64_t lengths[] = {1, 97, 10007, (4 << 18) + 3};
+    for (struct place p = {0}; place_next(&p);) {
+        if (p.transport == COMM_TRANSPORT_NCCL) continue;
+        comm_set_wire(c, DTYPE_BF16);
+        for (size_t k = 0; k < (p.large ? 4 : 3); k++)
+            for (int op = 0; op < OPS; op++) {
+                const int64_t n = lengths[k];
+                const size_t bytes = (size_t)n * sizeof(float);
+                struct comm_request *r = request_for(c, n);
+                float *x = vector_in(&p, contribution(k, comm_rank(c), n), bytes);
+                const uint64_t before = comm_stats(c).bytes_sent;
+                comm_start_op(r, (enum comm_op)op, x, DTYPE_F32, n, 7);
+                comm_wait(r);
+                const uint64_t sent = comm_stats(c).bytes_sent - before;
+                const float *got = vector_out(&p, x, bytes);
+                uint64_t want_sent = 0;
+                for (int rank = 0; rank < comm_size(c); rank++) {
+                    int64_t first, count;
+                    const bool own = rank == comm_rank(c);
+                    comm_slice(n, comm_size(c), rank, &first, &count);
+                    if (op != COMM_ALL_GATHER && !own) want_sent += (uint64_t)count * 2;
+                    if (op != COMM_REDUCE_SCATTER && own)
+                        want_sent += (uint64_t)count * (uint64_t)(comm_size(c) - 1) *
+                                     (op == COMM_ALL_GATHER ? 4 : 2);
+                    if (op == COMM_REDUCE_SCATTER && !own) continue;
+                    const float *part = contribution(k, rank, n);
+                    for (int64_t i = first; i < first + count; i++) {
+                        const float sum = sum_over_bf16(k, comm_size(c), rank, i);
+                        const float want = op == COMM_ALL_GATHER ? part[i]
+                                           : op == COMM_REDUCE_SCATTER
+                                               ? sum
+                                               : through_bf16(sum);
+                        if (got[i] != want && comm_size(c) > 1)
+                            fail_msg("operation %d, element %lld: %.9g, not %.9g", op,
+                                     (long long)i, (double)got[i], (double)want);
+                    }
+                }
+                assert_int_equal(sent, want_sent);
+                comm_request_destroy(&r);
+            }
+        comm_set_wire(c, DTYPE_F32);
+    }
+}
+
 TEST(any_type_is_gathered)
 {
     struct comm *c = test_world();
