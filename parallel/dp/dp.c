@@ -24,6 +24,8 @@ struct dp {
     struct pass backward, gather; /* never both */
     int64_t low;                  /* as last said by dp_ready */
     int64_t high;                 /* as last said by dp_gather_ready */
+    dp_reduced *reduced;          /* hears of the buckets of backward */
+    void *reduced_context;
 };
 
 status_t dp_create(struct dp **dp, struct comm *c, struct dp_buckets buckets,
@@ -90,6 +92,14 @@ static void start_buckets(struct dp *dp, struct pass *p)
     }
 }
 
+/* The oldest bucket under way is done. */
+static void count_done(struct dp *dp, struct pass *p)
+{
+    int64_t start, end;
+    bucket_of(dp, p, p->n_done++, &start, &end);
+    if (p == &dp->backward && dp->reduced) dp->reduced(dp->reduced_context, start, end);
+}
+
 /* Move on all that is under way, without waiting; what moves by itself is only asked after. */
 static void move_buckets(struct dp *dp, struct pass *p)
 {
@@ -98,7 +108,7 @@ static void move_buckets(struct dp *dp, struct pass *p)
         const bool done = comm_test(request_of(dp, k));
         if (!done && !comm_needs_host(dp->comm)) return;
         if (done && k == p->n_done) {
-            p->n_done++;
+            count_done(dp, p);
             start_buckets(dp, p);
         }
     }
@@ -110,7 +120,7 @@ static void wait_buckets(struct dp *dp, struct pass *p, int64_t n)
     while (p->n_done < n) {
         start_buckets(dp, p);
         comm_wait(request_of(dp, p->n_done));
-        p->n_done++;
+        count_done(dp, p);
     }
     start_buckets(dp, p);
 }
@@ -123,6 +133,13 @@ static void finish_buckets(struct dp *dp, struct pass *p)
 }
 
 /* ---- gradients ----------------------------------------------------------------------------- */
+
+void dp_set_reduced(struct dp *dp, dp_reduced *reduced, void *context)
+{
+    CHECK(!dp->backward.x);
+    dp->reduced = reduced;
+    dp->reduced_context = context;
+}
 
 void dp_begin(struct dp *dp, float *grads)
 {

@@ -61,6 +61,11 @@ MUST_USE status_t dp_create(struct dp **dp, struct comm *c, struct dp_buckets bu
                             enum comm_op op, struct arena *arena);
 void dp_destroy(struct dp **dp); /* NULL-safe; nulls */
 
+/* `reduced` (NULL: nothing) hears of each bucket whose sums are there, inside the calls below, in the
+ * order of the pass: elements [start, end), the caller's again.  Set between passes. */
+typedef void dp_reduced(void *context, int64_t start, int64_t end);
+void dp_set_reduced(struct dp *dp, dp_reduced *reduced, void *context);
+
 /* dp lends itself grads[n_elements] until dp_finish: elements at and behind the last
  * dp_ready's low are untouchable, those before it are still the caller's.  Step regime. */
 void dp_begin(struct dp *dp, float *grads);

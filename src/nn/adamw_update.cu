@@ -98,16 +98,14 @@ static __device__ __forceinline__ void store_low(uint16_t *p, const uint16_t x[E
     }
 }
 
-/* T: the type of r.low, if that is not NULL. */
-template <typename T, bool stochastic>
-static __global__ void __launch_bounds__(THREADS)
-    adamw_update(struct nn_adamw_range r, struct constants c)
+/* Weights, moments and gradient of elements i, ...; w has been read. */
+static __device__ __forceinline__ void update_four(float w[EACH],
+                                                   const struct nn_adamw_range &r,
+                                                   const struct constants &c, int64_t i,
+                                                   int count)
 {
-    const int64_t i = EACH * (blockIdx.x * static_cast<int64_t>(THREADS) + threadIdx.x);
-    if (i >= r.n) return;
-    const int count = r.n - i < EACH ? static_cast<int>(r.n - i) : EACH;
-    float w[EACH], m[EACH], v[EACH], grad[EACH];
-    load_four(w, r.w + i, count);
+    const float zeros[EACH] = {0, 0, 0, 0};
+    float m[EACH], v[EACH], grad[EACH];
     load_four(m, r.m + i, count);
     load_four(v, r.v + i, count);
     load_four(grad, r.grad + i, count);
@@ -120,6 +118,20 @@ static __global__ void __launch_bounds__(THREADS)
     store_four(r.w + i, w, count);
     store_four(r.m + i, m, count);
     store_four(r.v + i, v, count);
+    store_four(r.grad + i, zeros, count);
+}
+
+/* T: the type of r.low, if that is not NULL. */
+template <typename T, bool stochastic>
+static __global__ void __launch_bounds__(THREADS)
+    adamw_update(struct nn_adamw_range r, struct constants c)
+{
+    const int64_t i = EACH * (blockIdx.x * static_cast<int64_t>(THREADS) + threadIdx.x);
+    if (i >= r.n) return;
+    const int count = r.n - i < EACH ? static_cast<int>(r.n - i) : EACH;
+    float w[EACH];
+    load_four(w, r.w + i, count);
+    if (r.grad) update_four(w, r, c, i, count);
     if (!r.low) return;
     uint16_t low[EACH];
     if (stochastic)

@@ -103,6 +103,7 @@ status_t nn_create_measuring(struct nn **nn, struct device *dev, int n_threads)
 void nn_destroy(struct nn **nn)
 {
     if (!*nn) return;
+    nn_account_end(*nn);
     if ((*nn)->ops && (*nn)->ops->close) (*nn)->ops->close(*nn);
     if ((*nn)->scratch_memory)
         device_free((*nn)->device, &(*nn)->scratch_memory, (*nn)->scratch_bytes);

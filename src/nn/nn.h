@@ -46,6 +46,29 @@ int nn_threads(const struct nn *nn);
 struct device *nn_device(const struct nn *nn);
 const char *nn_isa(const struct nn *nn); /* "base", "avx2", "avx512"; "sm_90" */
 
+/* ---- account.c: where the time goes ------------------------------------------------------- */
+
+/* What one operation took: of products those of one kind and shape, of others all. */
+struct nn_account_entry {
+    const char *name;              /* NN_ACCOUNT_..., or the operation's; static */
+    int64_t rows, outputs, inputs; /* N, O, C of a product with a weight [O, C]; else 0 */
+    double seconds, bytes; /* of tensors and ranges that it reads or writes, each once */
+    int64_t calls;
+};
+/* Products with weights: forward (with what it does in passing), gradients of x and of w. */
+#define NN_ACCOUNT_FORWARD "forward"
+#define NN_ACCOUNT_DX      "dx"
+#define NN_ACCOUNT_DW      "dw"
+enum { NN_ACCOUNT_MAX = 128 };
+
+/* Keep account from now until the end; a device is waited for at every operation, so nothing may be
+ * recorded meanwhile.  STATUS_NOMEM. */
+MUST_USE status_t nn_account_begin(struct nn *nn);
+void nn_account_end(struct nn *nn); /* no-op where none is kept */
+/* So far, in the order of their first calls; nn's, until the end.  Returns how many: 0 where none is
+ * kept. */
+int nn_account_entries(const struct nn *nn, const struct nn_account_entry **entries);
+
 /* ---- matmul.c: matrix product ----------------------------------------------------------- */
 
 enum nn_accum { NN_ASSIGN, NN_ACCUM }; /* y = ..., y += ... */
@@ -308,7 +331,7 @@ enum nn_rounding { NN_ROUND_NEAREST, NN_ROUND_STOCHASTIC };
 /* What an update reads and writes; every array is [n]. */
 struct nn_adamw_range {
     float *w, *m, *v; /* fp32 master weights and moments */
-    const float *grad;
+    float *grad;      /* zero afterwards; NULL: w, m, v stay, only low is made */
     /* the rounded copy that forward and backward use; NULL where w itself is used */
     void *low;
     enum dtype low_type; /* DTYPE_BF16 or DTYPE_F16 */
@@ -321,10 +344,11 @@ struct nn_adamw_range {
 /* AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2), for i < n:
  *   g = grad_scale * grad     m = b1 m + (1-b1) g     v = b2 v + (1-b2) g^2
  *   w -= lr * ((m / c1) / (sqrt(v / c2) + eps) + weight_decay * w)
- * with c1 = 1 - b1^t, c2 = 1 - b2^t; then low = round(w).  Stochastic rounding (bf16 only) adds 16
+ * with c1 = 1 - b1^t, c2 = 1 - b2^t; then grad = 0, low = round(w).  Stochastic rounding (bf16 only) adds 16
  * uniform random bits below the kept ones and cuts: its expectation is w (Gupta et al. 2015,
  * arXiv:1502.02551, section 3.2).  The bits of element i are those 16 of
  * rng_u64(key, (start + i) / 4) that begin at bit 16 * ((start + i) mod 4). */
+enum { NN_ADAMW_BYTES = 32 }; /* that it reads and writes of an element, without low */
 struct nn_adamw {
     float lr, beta1, beta2, eps, weight_decay, c1, c2, grad_scale;
 };

@@ -110,12 +110,15 @@ struct nn_ops {
     void (*add)(struct nn *nn, struct tensor *y, const struct tensor *x);
 };
 
+struct nn_account;
+
 struct nn {
     struct device *device;
     const struct nn_ops *ops; /* for fp32, and for what has no type; on cuda for all */
     const struct nn_ops *ops_bf16; /* on cuda the same */
     void *backend;
-    int n_threads; /* of the CPU */
+    struct nn_account *account; /* NULL: none is kept */
+    int n_threads;              /* of the CPU */
     bool measuring;
     struct arena scratch;
     void *scratch_memory;

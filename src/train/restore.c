@@ -134,14 +134,13 @@ static status_t init_state(struct trainer *t)
 /* The mirror's numbers into the device, and from there as weights to all ranks. */
 static void spread_state(struct trainer *t)
 {
-    /* an update that changes nothing rounds as the last one did */
-    const struct nn_adamw nothing = {.beta1 = 1, .beta2 = 1, .eps = 1, .c1 = 1, .c2 = 1};
+    const struct nn_adamw nothing = {.c1 = 1, .c2 = 1};
     const int64_t n_updates = t->progress.step - t->progress.skipped;
     mirror_copy_in(&t->mirror);
     dp_gather_begin(t->dp, t->weights, t->dtype);
     for (int64_t i = 0; i < zero_n_ranges(t->zero) && t->dtype != DTYPE_F32; i++) {
         struct nn_adamw_range r = trainer_range(t, i, n_updates);
-        r.grad = r.w; /* of a scale of 0 */
+        r.grad = NULL; /* weights are only rounded, as the last update did */
         nn_adamw_update(t->nn, &r, &nothing);
     }
     train_settle(t); /* counts all as ready */

@@ -10,12 +10,14 @@
 #include "optim/optim.h"
 #include "train/deadline.h"
 #include "train/recipe.h"
+#include "train/reduced.h"
 #include "train/signals.h"
 #include "train/trainer.h"
 
 /* Between the parts of a step. */
 struct step_state {
     bool reducing;              /* between dp_begin and dp_finish */
+    bool zeroed;                /* all gradients are: the last update left them so */
     bool *unit_final;           /* [n_units]: its gradients of this step are complete */
     int first_final;            /* all units from this one on are */
     int loaded;                 /* micro-batches of this step that the loader has given */
@@ -57,6 +59,8 @@ static void begin_reduction(struct trainer *t)
 {
     if (t->step->reducing) return;
     train_settle(t);
+    /* where the host computes: while they are in its caches, a bucket at a time */
+    dp_set_reduced(t->dp, device_is_host(t->device) ? reduced_take : NULL, t);
     dp_begin(t->dp, t->grads);
     t->step->reducing = true;
 }
@@ -83,18 +87,20 @@ static void add_twin(struct trainer *t)
     pp_sum_ends(t->pp, t->nn, trainer_gradient(t, first), n);
 }
 
-/* All sums are there on return. */
+/* All sums are there on return, and their squares counted. */
 static void finish_reduction(struct trainer *t)
 {
     if (t->units) {
         train_settle(t);
         dp_units_finish(t->units, t->nn);
         add_twin(t);
+        reduced_add_squares(t, 0, t->plan.padded_elements);
         return;
     }
     add_twin(t);
     begin_reduction(t);
     dp_finish(t->dp);
+    if (!device_is_host(t->device)) reduced_take(t, 0, t->plan.padded_elements);
 }
 
 /* The unit's gradients of all micro-batches are there. */
@@ -130,12 +136,13 @@ static void shard_end(void *context, int unit)
 static const struct model_hooks *hooks_for(struct trainer *t, int micro, bool last)
 {
     const bool alone = comm_size(t->layout.data) == 1;
+    const bool told = !alone || device_is_host(t->device); /* else passes are recorded */
     t->step->hooks =
         (struct model_hooks){.need = micro == 0 && !alone ? weights_needed : NULL,
                              .begin = t->units ? shard_begin : NULL,
-                             .end = t->units         ? shard_end
-                                    : last && !alone ? unit_final
-                                                     : NULL,
+                             .end = t->units       ? shard_end
+                                    : last && told ? unit_final
+                                                   : NULL,
                              .sum_replicated = t->units || last,
                              .context = t};
     return &t->step->hooks;
@@ -205,6 +212,15 @@ static void run_pipeline(struct trainer *t)
     pp_run(t->pp, &step);
 }
 
+static void clear_gradients(struct trainer *t)
+{
+    if (t->units)
+        dp_units_clear(t->units, t->nn);
+    else
+        device_zero(t->device, t->grads,
+                    (size_t)t->plan.padded_elements * sizeof *t->grads);
+}
+
 /* Gradients of this rank's share; weights of the last update still arrive under the first forward,
  * and reductions of the last micro-batch's gradients begin while its backward goes on. */
 static void accumulate(struct trainer *t)
@@ -213,11 +229,8 @@ static void accumulate(struct trainer *t)
     memset(s->unit_final, 0, (size_t)t->params.n_units * sizeof *s->unit_final);
     s->first_final = t->params.n_units;
     s->loaded = 0;
-    if (t->units)
-        dp_units_clear(t->units, t->nn);
-    else
-        device_zero(t->device, t->grads,
-                    (size_t)t->plan.padded_elements * sizeof *t->grads);
+    if (!s->zeroed) clear_gradients(t); /* of the first step, and behind a skipped one */
+    s->zeroed = false;
     inputs_clear_sums(&t->inputs);
     if (t->pp) {
         run_pipeline(t);
@@ -229,24 +242,6 @@ static void accumulate(struct trainer *t)
     }
     finish_reduction(t);
     s->reducing = false;
-}
-
-static struct input_sums local_sums(struct trainer *t)
-{
-    int k = 0; /* span of what this rank answers for */
-    for (int64_t i = 0; i < zero_n_owned(t->zero); i++) {
-        const struct zero_range r = zero_owned(t->zero, i);
-        const int64_t end = r.start + r.count;
-        while (k < t->params.n_owned && t->params.owned[k].high <= r.start) k++;
-        for (int j = k; j < t->params.n_owned && t->params.owned[j].low < end; j++) {
-            const struct param_span *s = &t->params.owned[j];
-            const int64_t low = s->low > r.start ? s->low : r.start;
-            const int64_t high = s->high < end ? s->high : end;
-            nn_sum_squares(t->nn, &t->inputs.sums->squares, trainer_gradient(t, low),
-                           high - low);
-        }
-    }
-    return inputs_read_sums(&t->inputs);
 }
 
 /* Range by range in the order of the buffer, so that the first weights that forward needs are on
@@ -262,6 +257,7 @@ static void update(struct trainer *t, double lr, double grad_scale)
         dp_gather_ready(t->dp, r.start + r.n);
     }
     dp_gather_ready(t->dp, t->plan.padded_elements); /* padding is nobody's */
+    t->step->zeroed = true;
 }
 
 static void forget_graph(struct trainer *t)
@@ -277,7 +273,7 @@ void train_gradients(struct trainer *t, struct step_stats *stats)
     const struct config *c = t->config;
     log_set_step(t->progress.step);
     accumulate(t);
-    const struct input_sums local = local_sums(t);
+    const struct input_sums local = inputs_read_sums(&t->inputs);
     const bool counts = layout_counts_loss(&t->layout);
 
     enum { LOSS, Z, TARGETS, SQUARES, STOP, SAVING, N_SUMS };

@@ -83,6 +83,8 @@ static void compare_step(const struct setting *s, const struct state *dev, int64
     check_close(s, "w", &dev->w, &want.w, 1e-13);
     check_close(s, "m", &dev->m, &want.m, 1e-12);
     check_close(s, "v", &dev->v, &want.v, 1e-12);
+    const struct tensor left = to_host(s->dev, &dev_grad);
+    for (int64_t i = 0; i < n; i++) assert_true(tensor_f32(&left)[i] == 0);
     struct tensor moved = to_host(s->dev, &dev->w), want_moved = want.w;
     for (int64_t i = 0; i < n; i++) {
         tensor_f32(&moved)[i] -= tensor_f32(&before.w)[i];

@@ -111,6 +111,7 @@ static void remove_step(const char *name, int step)
 {
     char command[PATH_MAX + 64];
     snprintf(command, sizeof command, "rm -r %s/%s/step-%08d", test_folder(), name, step);
+    comm_barrier(test_world()); /* others may still look at it */
     if (comm_rank(test_world()) == 0) assert_int_equal(system(command), 0);
     comm_barrier(test_world());
 }

@@ -5,7 +5,8 @@
 #include "run.h"
 #include "train/trainer.h"
 
-static void open_trainer(struct trainer *t, struct config *c, const char *override)
+static void open_with(struct trainer *t, struct config *c, const char *const *overrides,
+                      int n)
 {
     struct comm *world = test_world();
     const char *folder = test_folder();
@@ -13,10 +14,15 @@ static void open_trainer(struct trainer *t, struct config *c, const char *overri
     if (comm_rank(world) == 0) run_prepare(folder);
     comm_barrier(world);
     snprintf(path, sizeof path, "%s/config.yaml", folder);
-    ASSERT_OK(config_load(c, path, &override, 1));
+    ASSERT_OK(config_load(c, path, overrides, n));
     ASSERT_OK(trainer_init(t, world, c));
     ASSERT_OK(trainer_restore(t));
     ASSERT_OK(trainer_start_loader(t));
+}
+
+static void open_trainer(struct trainer *t, struct config *c, const char *override)
+{
+    open_with(t, c, &override, 1);
 }
 
 static void close_trainer(struct trainer *t, struct config *c)
@@ -64,6 +70,61 @@ TEST(planned_bytes_are_allocated_bytes_and_all_of_them_are_used)
     for (size_t i = 0; comm_size(test_world()) == 2 && i < sizeof of_two / sizeof *of_two;
          i++)
         check_plan(of_two[i]);
+}
+
+/* A model of several buckets. */
+static const char *const large = "model.vocab_size=20000";
+
+static float *gradients(struct trainer *t)
+{
+    const size_t bytes = (size_t)t->plan.padded_elements * sizeof(float);
+    float *grads = test_alloc(bytes);
+    device_copy_out(t->device, grads, t->grads, bytes);
+    return grads;
+}
+
+/* What backward of the next step adds to: all of it is zero, whoever updates it. */
+static void check_no_gradient(const char *layout)
+{
+    struct trainer t;
+    struct config c;
+    struct step_stats s;
+    open_with(&t, &c, (const char *[]){large, layout}, 2);
+    for (int step = 0; step < 2; step++) {
+        train_step(&t, &s);
+        assert_false(s.skipped);
+        const float *grads = gradients(&t);
+        for (int64_t i = 0; i < t.plan.padded_elements; i++)
+            if (grads[i] != 0)
+                fail_msg("%s: gradient %jd of %jd is %g", layout, (intmax_t)i,
+                         (intmax_t)t.plan.padded_elements, (double)grads[i]);
+    }
+    close_trainer(&t, &c);
+}
+
+TEST(an_update_leaves_no_gradient_behind)
+{
+    static const char *const layouts[] = {"parallel.zero=0", "parallel.zero=1",
+                                          "train.micro_batch=2"};
+    for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++)
+        check_no_gradient(layouts[i]);
+}
+
+TEST(the_norm_is_that_of_all_gradients_in_all_buckets)
+{
+    struct trainer t;
+    struct config c;
+    struct step_stats s;
+    open_with(&t, &c, (const char *[]){large, "parallel.zero=0"}, 2);
+    assert_true(dp_n_owned(t.dp) > 3);
+    train_gradients(&t, &s);
+    const float *grads = gradients(&t);
+    double squares = 0;
+    for (int64_t i = 0; i < t.plan.padded_elements; i++)
+        squares += (double)grads[i] * (double)grads[i];
+    const double want = sqrt(squares) * s.gradient_scale;
+    assert_true(want > 0 && fabs(s.grad_norm - want) <= 1e-12 * want);
+    close_trainer(&t, &c);
 }
 
 /* Weights and moments that this rank owns, hashed. */
