@@ -258,7 +258,7 @@ fi
 options=("${small[@]}" --device cuda --threads "$threads")
 figures "bench step, GPT-2 124M" 90 "$YOKE" bench step "${gpt2[@]}" "${options[@]}" || true
 figures "bench step, Llama 1.3B" 90 "$YOKE" bench step "${llama[@]}" "${options[@]}" || true
-figures "bench kernels, Llama 1.3B" 60 "$YOKE" bench kernels "${llama[@]}" "${options[@]}" || true
+figures "bench ops, Llama 1.3B" 60 "$YOKE" bench ops "${llama[@]}" "${options[@]}" || true
 if [[ $quick ]]; then
     say "skipped  vs PyTorch: not with --quick"
     skipped=$((skipped + 1))

@@ -19,14 +19,16 @@ struct bench_options {
     const char *folder; /* that files are made in */
 };
 
+enum { BENCH_MAX_OVERRIDES = 64 };
 enum { BENCH_MODEL_TOKENS = 256, BENCH_MODEL_BATCH = 8, BENCH_MAX_ROUNDS = 100 };
 
-/* Whole training steps of one rank. */
-MUST_USE status_t bench_step(const struct bench_options *o);
 /* Every operation at the shapes of the model, against the device's copy bandwidth and matrix
  * products. */
-MUST_USE status_t bench_kernels(const struct bench_options *o);
+MUST_USE status_t bench_ops(const struct bench_options *o);
 
+/* Whole training steps and what they consist of; o->threads 0: as train.threads.  All ranks see
+ * o->folder.  Collective on world; agreed. */
+MUST_USE status_t bench_step(struct comm *world, const struct bench_options *o);
 /* Steps under every simple layout of the ranks, and what each axis's communication takes.  All
  * ranks see o->folder.  Collective on world; agreed. */
 MUST_USE status_t bench_layouts(struct comm *world, const struct bench_options *o);
@@ -35,16 +37,26 @@ MUST_USE status_t bench_comm(struct comm *world, const struct bench_options *o);
 /* What checkpoints cost; o->steps are rounds of 20 steps with and without saves.  The same. */
 MUST_USE status_t bench_checkpoint(struct comm *world, const struct bench_options *o);
 
-/* A folder in `parent` with tokens for the model of 46.9 million parameters that these two train.
- * Collective on world; agreed; on failure nothing is left. */
+/* A folder in `parent` with random tokens in tokens.h5, sixteen documents of `length`.  Collective on
+ * world; agreed; on failure nothing is left. */
+struct bench_tokens {
+    int64_t vocab, length; /* both at least 2 */
+};
 MUST_USE status_t bench_make_folder(struct comm *world, const char *parent,
-                                    char folder[PATH_MAX]);
+                                    const struct bench_tokens *t, char folder[PATH_MAX]);
 void bench_remove_folder(struct comm *world, const char *folder); /* collective */
+
+/* The model of 46.9 million parameters that layouts and checkpoint train. */
+extern const struct bench_tokens bench_model_tokens;
 MUST_USE status_t bench_model_config(struct config *c, const struct bench_options *o,
                                      const char *folder, const char *layout);
 
 /* Put x[0..n) in order and return its median. */
 double bench_median(double *x, int64_t n);
+
+/* Random numbers of standard deviation 0.5 into x: zeros would draw less power and run faster.
+ * STATUS_NOMEM. */
+MUST_USE status_t bench_fill(struct device *d, const struct tensor *x);
 
 /* config_load, with a vocabulary and positions that a benchmark can do without. */
 MUST_USE status_t bench_load_config(struct config *c, const struct bench_options *o);

@@ -266,7 +266,7 @@ status_t bench_checkpoint(struct comm *world, const struct bench_options *o)
     if (o->steps > BENCH_MAX_ROUNDS)
         return status_set(STATUS_USAGE, "--steps: valid is up to %d rounds",
                           BENCH_MAX_ROUNDS);
-    TRY(bench_make_folder(world, o->folder, folder));
+    TRY(bench_make_folder(world, o->folder, &bench_model_tokens, folder));
     const bool loud = log_set_quiet(true);
     status_t st = bench_model_config(&c, o, folder, "dp: auto");
     if (st == STATUS_OK) {

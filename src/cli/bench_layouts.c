@@ -104,7 +104,7 @@ static status_t run_all(struct comm *world, const struct bench_options *o,
 status_t bench_layouts(struct comm *world, const struct bench_options *o)
 {
     char folder[PATH_MAX];
-    TRY(bench_make_folder(world, o->folder, folder));
+    TRY(bench_make_folder(world, o->folder, &bench_model_tokens, folder));
     if (comm_rank(world) == 0)
         printf(
             "46.9 M parameters, %d x %d tokens a step, %d ranks x %jd threads; of each "

@@ -1,266 +1,241 @@
-/* Whole training steps of one rank, as src/train makes them. */
-#include <math.h>
+/* Whole training steps, as yoke train makes them, of the model a configuration describes: on random
+ * tokens that the loader reads from a file, under mpirun on all ranks.  What a step consists of adds
+ * up to its wall time. */
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cli/bench.h"
+#include "cli/bench_parts.h"
 #include "core/clock.h"
-#include "core/rng.h"
-#include "model/model.h"
-#include "optim/optim.h"
-#include "train/gemm_peak.h"
-#include "train/inputs.h"
-#include "train/memory_plan.h"
+#include "core/log.h"
+#include "train/trainer.h"
 
-enum { WARM_UP = 2, ARRAYS = 4 };
-enum { ZERO, TRAIN, NORM, UPDATE, STEP, N_PARTS };
-static const char *const part_names[N_PARTS] = {"zero gradients", "forward and backward",
-                                                "gradient norm", "update", "step"};
+enum { WARM_UP = 3, OVERRIDE_BYTES = PATH_MAX + 64, MAX_OURS = 24 };
 
-/* Everything one step works on. */
 struct bench {
     const struct bench_options *o;
-    struct config config;
-    struct param_table params;
-    struct device *device;
-    enum dtype dtype;
-    struct nn *nn;
-    struct model *model;
-    struct arena memory;
-    void *low; /* weights of dtype; NULL: master */
-    float *master, *grads, *exp_avg, *exp_avg_sq;
-    float **unit_grads;
-    int32_t *ids; /* tokens, targets, positions, doc_start */
-    struct input_sums *sums;
-    struct model_input input;
-    struct device_graph *graph;
-    size_t planned_bytes;
-    double peak_flops;
-    double *seconds[N_PARTS]; /* [steps] */
+    struct comm *world;
+    struct config given, config; /* what CONFIG says; that of the run */
+    struct trainer trainer;
+    struct bench_parts
+        *steps; /* [o->steps + 1]; the last is a step by its operations, of a
+                                  device that does not keep an account at full speed */
+    double alone[NN_ACCOUNT_MAX]; /* the products of a step by themselves */
+    size_t allocated_bytes;
+    int64_t peak_rss_bytes;
 };
 
-/* The arrays of one micro-batch of random tokens. */
-static status_t fill_input(struct bench *b)
+/* ---- the run ---------------------------------------------------------------------------------- */
+
+/* Overrides of a run in `folder`; the caller's come behind them and count more. */
+struct overrides {
+    char text[MAX_OURS][OVERRIDE_BYTES];
+    const char *list[MAX_OURS + BENCH_MAX_OVERRIDES];
+    int n;
+};
+
+__attribute__((format(printf, 2, 3))) static void override(struct overrides *v,
+                                                           const char *format, ...)
 {
-    const int64_t T = b->o->tokens, N = b->o->batch * T;
-    const uint64_t key = rng_key(1, "bench", "tokens"),
-                   V = (uint64_t)b->config.arch.vocab_size;
-    const size_t bytes = (size_t)(ARRAYS * N) * sizeof(int32_t);
-    int32_t *ids = malloc(bytes);
-    if (!ids) return status_set(STATUS_NOMEM, "no memory for tokens");
-    for (int64_t n = 0; n < N; n++) {
-        ids[n] = (int32_t)(rng_u64(key, (uint64_t)n) % V);
-        ids[N + n] = (int32_t)(rng_u64(key, (uint64_t)(N + n)) % V);
-        ids[2 * N + n] = (int32_t)(n % T);
-        ids[3 * N + n] = 0;
+    va_list args;
+    CHECK(v->n < MAX_OURS);
+    va_start(args, format);
+    vsnprintf(v->text[v->n], OVERRIDE_BYTES, format, args);
+    va_end(args);
+    v->list[v->n] = v->text[v->n];
+    v->n++;
+}
+
+static void fill_overrides(struct overrides *v, const struct bench *b, const char *folder)
+{
+    const struct bench_options *o = b->o;
+    override(v, "data.train=%s/tokens.h5", folder);
+    override(v, "data.validation=[]");
+    override(v, "data.tokenizer=\"\"");
+    override(v, "data.sequence_length=%jd", (intmax_t)o->tokens);
+    override(v, "train.run_dir=%s/run", folder);
+    override(v, "train.batch_tokens=0");
+    override(v, "train.batch_sequences=%jd", (intmax_t)(o->batch * comm_size(b->world)));
+    override(v, "train.micro_batch=%jd", (intmax_t)o->batch);
+    override(v, "train.threads=%jd", (intmax_t)o->threads);
+    override(v, "parallel={dp: auto, tp: 1, cp: 1, pp: 1, chunks: 1, stages: auto}");
+    override(v, "checkpoint={interval: 0, async: false, resume: never}");
+    override(v, "train.eval_interval=0");
+    if (b->given.arch.max_positions > 0)
+        override(v, "model.max_positions=%jd", (intmax_t)b->given.arch.max_positions);
+    for (int i = 0; i < o->n_overrides; i++) v->list[v->n++] = o->overrides[i];
+}
+
+/* Of a configuration with stages, the first. */
+static status_t settle_config(struct bench *b, const char *folder)
+{
+    const struct bench_options *o = b->o;
+    struct overrides *v = calloc(1, sizeof *v);
+    char *whole = NULL, *first = NULL;
+    status_t st = v ? config_dump(&b->given, &whole)
+                    : status_set(STATUS_NOMEM, "no memory for a configuration");
+    if (st == STATUS_OK) st = config_text_at(o->config, whole, 0, &first);
+    if (st == STATUS_OK) {
+        fill_overrides(v, b, folder);
+        st = config_parse(&b->config, o->config, first, strlen(first), v->list, v->n);
     }
-    device_copy_in(b->device, b->ids, ids, bytes);
-    free(ids);
-    b->input = (struct model_input){.B = b->o->batch,
-                                    .T = T,
-                                    .tokens = b->ids,
-                                    .targets = b->ids + N,
-                                    .positions = b->ids + 2 * N,
-                                    .doc_start =
-                                        b->config.document_mask ? b->ids + 3 * N : NULL};
+    if (st == STATUS_OK) {
+        if (o->device >= 0) b->config.device = o->device;
+        if (o->precision >= 0) b->config.precision = o->precision;
+    }
+    free(first);
+    free(whole);
+    free(v);
+    return st;
+}
+
+static status_t prepare(struct bench *b, const char *folder)
+{
+    TRY(comm_agree(b->world, settle_config(b, folder)));
+    TRY(trainer_init(&b->trainer, b->world, &b->config));
+    b->allocated_bytes = device_allocated_bytes(b->trainer.device);
+    TRY(trainer_start_fresh(&b->trainer));
+    b->steps = calloc((size_t)b->o->steps + 1, sizeof *b->steps);
+    TRY(comm_agree(b->world, b->steps ? trainer_start_loader(&b->trainer)
+                                      : status_set(STATUS_NOMEM, "no memory for times")));
     return STATUS_OK;
 }
 
-static status_t fill_weights(struct bench *b)
+/* ---- timing ----------------------------------------------------------------------------------- */
+
+/* One step; with `parts` an account of it is kept. */
+static status_t time_step(struct bench *b, struct bench_parts *parts, bool account)
 {
-    const int64_t n = b->params.n_elements;
-    const size_t bytes = (size_t)n * sizeof(float);
-    float *values = malloc(bytes);
-    if (!values) return status_set(STATUS_NOMEM, "no memory for initial weights");
-    param_init_values(&b->params, 1, 0, n, values);
-    device_copy_in(b->device, b->master, values, bytes);
-    free(values);
-    device_zero(b->device, b->exp_avg, bytes);
-    device_zero(b->device, b->exp_avg_sq, bytes);
-    if (!b->low) return STATUS_OK;
-    struct tensor low = tensor_1d(b->low, b->dtype, n);
-    const struct tensor master = tensor_1d(b->master, DTYPE_F32, n);
-    nn_cast(b->nn, &low, &master);
+    struct trainer *t = &b->trainer;
+    struct step_stats s;
+    bench_parts_begin(parts, t);
+    if (account) TRY(nn_account_begin(t->nn));
+    const double start = clock_seconds();
+    train_step(t, &s);
+    device_wait(t->device);
+    parts->seconds = clock_seconds() - start;
+    bench_parts_end(parts, t);
+    nn_account_end(t->nn);
     return STATUS_OK;
 }
 
-/* Flat buffers and inputs, from an arena that may measure. */
-static void take(struct bench *b, struct arena *a)
+static int by_time(const void *a, const void *b)
 {
-    const int64_t n = b->params.n_elements;
-    b->master = arena_floats(a, n);
-    b->low =
-        b->dtype == DTYPE_F32 ? NULL : arena_alloc(a, (size_t)n * dtype_bytes(b->dtype));
-    b->grads = arena_floats(a, n);
-    b->exp_avg = arena_floats(a, n);
-    b->exp_avg_sq = arena_floats(a, n);
-    b->ids =
-        arena_alloc(a, (size_t)(ARRAYS * b->o->batch * b->o->tokens) * sizeof(int32_t));
-    b->sums = arena_alloc(a, sizeof *b->sums);
+    const double x = ((const struct bench_parts *)a)->seconds;
+    const double y = ((const struct bench_parts *)b)->seconds;
+    return (x > y) - (x < y);
 }
 
-static status_t prepare(struct bench *b)
+/* On the CPU every step keeps its account.  A device that works on by itself is timed at full speed,
+ * and then makes one more step operation by operation. */
+static status_t run(struct bench *b)
 {
-    TRY(bench_load_config(&b->config, b->o));
-    TRY(param_table_init(&b->params, &b->config.arch, NULL, 0));
-    TRY(bench_open_device(&b->device, &b->dtype, b->o, &b->config));
-    const struct model_options mo = {.arch = &b->config.arch,
-                                     .params = &b->params,
-                                     .max_B = b->o->batch,
-                                     .T = b->o->tokens,
-                                     .dtype = b->dtype,
-                                     .documents = b->config.document_mask,
-                                     .recompute = parts_recompute(&b->config)};
-    struct model_needs needs;
-    struct arena sizes = arena_measure();
-    void *block = NULL;
-    TRY(model_measure(&mo, b->device, (int)b->o->threads, true, &needs));
-    take(b, &sizes);
-    arena_alloc(&sizes, needs.activation_bytes);
-    TRY(device_alloc(b->device, sizes.peak_bytes, "a benchmark", &block));
-    b->memory = arena_over(block, sizes.peak_bytes);
-    take(b, &b->memory);
-    TRY(nn_create(&b->nn, b->device, (int)b->o->threads, needs.scratch_bytes));
-    b->unit_grads = calloc((size_t)b->params.n_units, sizeof *b->unit_grads);
-    if (!b->unit_grads) return status_set(STATUS_NOMEM, "no memory for a benchmark");
-    param_units(&b->params, b->grads, b->unit_grads);
-    TRY(model_create(&b->model, &mo, b->nn, b->low ? b->low : b->master, b->unit_grads,
-                     &b->memory));
-    b->planned_bytes = device_allocated_bytes(b->device);
-    for (int i = 0; i < N_PARTS; i++) {
-        b->seconds[i] = calloc((size_t)b->o->steps, sizeof **b->seconds);
-        if (!b->seconds[i])
-            return status_set(STATUS_NOMEM, "no memory for %jd times",
-                              (intmax_t)b->o->steps);
+    struct trainer *t = &b->trainer;
+    const int64_t n = b->o->steps;
+    const bool host = device_is_host(t->device);
+    for (int i = 0; i < WARM_UP; i++) TRY(time_step(b, &b->steps[0], false));
+    for (int64_t i = 0; i < n; i++) TRY(time_step(b, &b->steps[i], host));
+    qsort(b->steps, (size_t)n, sizeof *b->steps, by_time);
+    if (host) {
+        b->steps[n] = b->steps[n / 2];
+    } else {
+        b->config.graphs = false;
+        device_graph_destroy(t->device, &t->graph);
+        TRY(time_step(b, &b->steps[n], true));
     }
-    TRY(fill_weights(b));
-    TRY(fill_input(b));
-    return gemm_peak_measure(b->nn, b->dtype, &b->peak_flops);
+    train_settle(t);
+    b->peak_rss_bytes = memory_peak_rss_bytes();
+    return bench_parts_alone(&b->steps[n], t->device, t->n_threads, t->dtype, b->alone);
 }
 
-static void release(struct bench *b)
+/* ---- what is printed -------------------------------------------------------------------------- */
+
+static void print_json(const struct bench *b, const struct bench_parts *p, double tokens,
+                       double flops, const struct device_info *info)
 {
-    void *block = b->memory.base;
-    for (int i = 0; i < N_PARTS; i++) free(b->seconds[i]);
-    device_graph_destroy(b->device, &b->graph);
-    model_destroy(&b->model);
-    free(b->unit_grads);
-    nn_destroy(&b->nn);
-    if (b->device) device_free(b->device, &block, b->memory.capacity_bytes);
-    device_close(&b->device);
-    param_table_release(&b->params);
-    config_release(&b->config);
+    const struct trainer *t = &b->trainer;
+    printf("{\"config\": \"%s\", \"batch\": %jd, \"tokens\": %jd, \"ranks\": %d, "
+           "\"threads\": %jd, \"device\": \"%s\", \"model\": \"%s\", \"isa\": \"%s\", "
+           "\"precision\": \"%s\", \"step_seconds\": %.6f, "
+           "\"tokens_per_second\": %.3f, \"flops_per_second\": %.6g, "
+           "\"gemm_peak\": %.6g, \"planned_bytes\": %zu, "
+           "\"device_used_bytes\": %zu, \"peak_rss_bytes\": %jd, "
+           "\"page_faults\": %jd, ",
+           b->o->config, (intmax_t)b->o->batch, (intmax_t)b->o->tokens,
+           comm_size(b->world), (intmax_t)t->n_threads, device_name(t->device),
+           info->model, nn_isa(t->nn), dtype_name(t->dtype), p->seconds, tokens, flops,
+           t->peak_flops, b->allocated_bytes, info->total_bytes - info->free_bytes,
+           (intmax_t)b->peak_rss_bytes, (intmax_t)p->page_faults);
+    bench_parts_print(&b->steps[b->o->steps], b->alone, &b->config.arch, true);
+    printf("}\n");
 }
 
-static void forward_backward(struct bench *b, bool record)
+static void print_text(const struct bench *b, const struct bench_parts *p, double tokens,
+                       double flops, const struct device_info *info)
 {
-    if (record && device_record_begin(b->device)) {
-        model_train(b->model, &b->input, &b->sums->loss, 1, NULL);
-        b->graph = device_record_end(b->device);
-    }
-    if (b->graph)
-        device_replay(b->device, b->graph);
+    const struct trainer *t = &b->trainer;
+    bench_parts_print(&b->steps[b->o->steps], b->alone, &b->config.arch, false);
+    printf("%jd x %jd tokens on each of %d rank%s, %s, %s, %s, %d threads: %.1f "
+           "tokens/s, %.1f GFLOP/s, %.0f%% of the %.1f GFLOP/s of a matrix product\n",
+           (intmax_t)b->o->batch, (intmax_t)b->o->tokens, comm_size(b->world),
+           comm_size(b->world) == 1 ? "" : "s", info->model, nn_isa(t->nn),
+           dtype_name(t->dtype), t->n_threads, tokens, flops * 1e-9,
+           100 * flops / t->peak_flops, t->peak_flops * 1e-9);
+    printf("memory: %.1f MB planned", (double)b->allocated_bytes * 1e-6);
+    if (device_is_host(t->device))
+        printf(", %.1f MB resident at the peak; %jd page faults in a step\n",
+               (double)b->peak_rss_bytes * 1e-6, (intmax_t)p->page_faults);
     else
-        model_train(b->model, &b->input, &b->sums->loss, 1, NULL);
-}
-
-/* One step.  at: times between its parts; with `apart` the host waits for each part, so that each
- * has its own time and their sum is more than a step's. */
-static void step(struct bench *b, int64_t number, bool apart, double at[N_PARTS])
-{
-    const int64_t n = b->params.n_elements;
-    at[0] = clock_seconds();
-    device_zero(b->device, b->grads, (size_t)n * sizeof(float));
-    device_zero(b->device, b->sums, sizeof *b->sums);
-    if (apart) device_wait(b->device);
-    at[1] = clock_seconds();
-    forward_backward(b, number == WARM_UP && b->config.graphs);
-    if (apart) device_wait(b->device);
-    at[2] = clock_seconds();
-    nn_sum_squares(b->nn, &b->sums->squares, b->grads, n);
-    struct input_sums sums;
-    device_copy_out(b->device, &sums, b->sums, sizeof sums);
-    at[3] = clock_seconds();
-    const double targets = (double)sums.loss.n_targets;
-    const double norm = sqrt(sums.squares) / targets;
-    const struct nn_adamw_range r = {.w = b->master,
-                                     .m = b->exp_avg,
-                                     .v = b->exp_avg_sq,
-                                     .grad = b->grads,
-                                     .low = b->low,
-                                     .low_type = b->dtype,
-                                     .n = n};
-    optim_adamw(b->nn, &b->config.optim, &b->params, &r, number, 1e-4,
-                optim_clip_factor(norm, 1, 0) / targets);
-    device_wait(b->device);
-    at[4] = clock_seconds();
-}
-
-/* On the CPU a step is the sum of its parts; a device that works on by itself is timed once
- * for the parts and once for the whole. */
-static void run(struct bench *b)
-{
-    const bool host = device_is_host(b->device);
-    double at[N_PARTS];
-    int64_t number = 1;
-    for (; number <= WARM_UP; number++) step(b, number, true, at);
-    for (int64_t i = 0; i < b->o->steps; i++) {
-        step(b, number++, true, at);
-        for (int p = 0; p < STEP; p++) b->seconds[p][i] = at[p + 1] - at[p];
-        if (!host) step(b, number++, false, at);
-        b->seconds[STEP][i] = at[4] - at[0];
-    }
+        printf(" on the device, which has %.1f MB in use\n",
+               (double)(info->total_bytes - info->free_bytes) * 1e-6);
 }
 
 static void report(struct bench *b)
 {
-    double median[N_PARTS];
+    const struct bench_options *o = b->o;
     struct device_info info;
-    device_describe(b->device, &info);
-    for (int p = 0; p < N_PARTS; p++)
-        median[p] = bench_median(b->seconds[p], b->o->steps);
-    const double tokens = (double)(b->o->batch * b->o->tokens) / median[STEP];
-    const double flops = tokens * arch_flops_per_token(&b->config.arch, b->o->tokens);
-    if (b->o->json) {
-        printf("{\"config\": \"%s\", \"batch\": %jd, \"tokens\": %jd, \"threads\": %jd, "
-               "\"device\": \"%s\", \"model\": \"%s\", \"isa\": \"%s\", "
-               "\"precision\": \"%s\", \"step_seconds\": %.6f, "
-               "\"tokens_per_second\": %.3f, \"flops_per_second\": %.6g, "
-               "\"gemm_peak\": %.6g, \"planned_bytes\": %zu, "
-               "\"device_used_bytes\": %zu, \"peak_rss_bytes\": %jd}\n",
-               b->o->config, (intmax_t)b->o->batch, (intmax_t)b->o->tokens,
-               (intmax_t)b->o->threads, device_name(b->device), info.model, nn_isa(b->nn),
-               dtype_name(b->dtype), median[STEP], tokens, flops, b->peak_flops,
-               b->planned_bytes, info.total_bytes - info.free_bytes,
-               (intmax_t)memory_peak_rss_bytes());
-        return;
-    }
-    for (int p = 0; p < N_PARTS; p++)
-        printf("%-22s %9.4f s %5.1f%%\n", part_names[p], median[p],
-               100 * median[p] / median[STEP]);
-    printf(
-        "%jd x %jd tokens, %s, %s, %s, %jd threads: %.1f tokens/s, %.1f GFLOP/s, %.0f%% "
-        "of the %.1f GFLOP/s of a matrix product\n",
-        (intmax_t)b->o->batch, (intmax_t)b->o->tokens, info.model, nn_isa(b->nn),
-        dtype_name(b->dtype), (intmax_t)b->o->threads, tokens, flops * 1e-9,
-        100 * flops / b->peak_flops, b->peak_flops * 1e-9);
-    printf("memory: %.1f MB planned", (double)b->planned_bytes * 1e-6);
-    if (device_is_host(b->device))
-        printf(", %.1f MB resident at the peak\n",
-               (double)memory_peak_rss_bytes() * 1e-6);
+    const struct bench_parts *p = &b->steps[o->steps / 2];
+    const double n = (double)(o->batch * o->tokens * comm_size(b->world));
+    const double tokens = n / p->seconds;
+    const double flops = tokens * arch_flops_per_token(&b->config.arch, o->tokens);
+    device_describe(b->trainer.device, &info);
+    if (o->json)
+        print_json(b, p, tokens, flops, &info);
     else
-        printf(" on the device, which has %.1f MB in use\n",
-               (double)(info.total_bytes - info.free_bytes) * 1e-6);
+        print_text(b, p, tokens, flops, &info);
 }
 
-status_t bench_step(const struct bench_options *o)
+/* In a folder with enough tokens for some steps, in documents of whole sequences. */
+static status_t bench_in(struct bench *b, char folder[PATH_MAX])
 {
-    struct bench b = {.o = o};
-    const status_t st = prepare(&b);
-    if (st == STATUS_OK) {
-        run(&b);
-        report(&b);
-    }
-    release(&b);
+    enum { LEAST_LENGTH = 4096 };
+    const struct bench_options *o = b->o;
+    const int64_t T = o->tokens, all = o->batch * comm_size(b->world);
+    const int64_t sequences = LEAST_LENGTH / T > all ? LEAST_LENGTH / T : all;
+    const struct bench_tokens tokens = {.vocab = b->given.arch.vocab_size,
+                                        .length = sequences * T};
+    TRY(bench_make_folder(b->world, o->folder, &tokens, folder));
+    status_t st = prepare(b, folder);
+    if (st == STATUS_OK) st = comm_agree(b->world, run(b));
+    log_set_step(-1);
+    if (st == STATUS_OK && comm_rank(b->world) == 0) report(b);
+    trainer_release(&b->trainer);
+    bench_remove_folder(b->world, folder);
+    return st;
+}
+
+status_t bench_step(struct comm *world, const struct bench_options *o)
+{
+    struct bench b = {.o = o, .world = world};
+    char folder[PATH_MAX];
+    const bool loud = log_set_quiet(true);
+    status_t st = comm_agree(world, bench_load_config(&b.given, o));
+    if (st == STATUS_OK) st = bench_in(&b, folder);
+    log_set_quiet(loud);
+    free(b.steps);
+    config_release(&b.config);
+    config_release(&b.given);
     return st;
 }

@@ -7,22 +7,28 @@
 #include "cli/bench.h"
 #include "cli/cli.h"
 #include "cli/options.h"
+#include "core/rng.h"
 #include "train/place.h"
 
 static const char help[] =
-    "usage: yoke bench step CONFIG [OPTION]...\n"
-    "       yoke bench kernels CONFIG [OPTION]...\n"
+    "usage: [mpirun -n N] yoke bench step CONFIG [OPTION]...\n"
+    "       yoke bench ops CONFIG [OPTION]...\n"
     "       mpirun -n N yoke bench comm [OPTION]...\n"
     "       mpirun -n N yoke bench layouts [OPTION]...\n"
     "       mpirun -n N yoke bench checkpoint [OPTION]...\n\n"
-    "step: time whole training steps (forward, backward, gradient norm, AdamW) of the "
-    "model "
-    "that\n"
-    "CONFIG describes, on random tokens, on one rank; medians over the steps after a "
-    "warm-up.\n"
-    "kernels: time every operation at that model's shapes, as a share of what the device "
-    "copies\n"
-    "or multiplies at best.\n"
+    "step: time whole training steps of the model that CONFIG describes, on random "
+    "tokens "
+    "out of a\n"
+    "file, and what they consist of: every operation, and products also by themselves.  "
+    "The "
+    "median\n"
+    "step behind a warm-up.  Several ranks are data-parallel, unless --set parallel... "
+    "says "
+    "more.\n"
+    "ops: time every operation at that model's shapes, as a share of what the device "
+    "copies "
+    "or\n"
+    "multiplies at best.\n"
     "comm: reduce-scatter, all-gather and all-reduce of 64 KiB to 256 MiB between N "
     "ranks, "
     "beside\n"
@@ -35,17 +41,17 @@ static const char help[] =
     "--steps\n"
     "counts rounds of 20 steps without and 20 steps with a save.\n"
     "CONFIG must give model.vocab_size; its batch and data do not count.\n\n"
-    "  --batch B          sequences (default 4)\n"
+    "  --batch B          sequences of a rank (default 4)\n"
     "  --tokens T         tokens of each (default 512)\n"
     "  --steps N          steps or calls that are timed (default 5)\n"
-    "  --threads N        default: OpenMP's\n"
+    "  --threads N        of a rank (default: step's as yoke train's, else OpenMP's)\n"
     "  --device NAME      auto, cpu or cuda (default: CONFIG's)\n"
     "  --precision NAME   auto, fp32, bf16 or fp16 (default: CONFIG's)\n"
-    "  --folder DIR       where layouts and checkpoint make their files (default /tmp)\n"
+    "  --folder DIR       where files are made (default /tmp)\n"
     "  --set KEY=VALUE    override a key of the configuration\n"
     "  --json             one JSON object instead of a table\n";
 
-enum { MAX_OVERRIDES = 64, NOT_GIVEN = -1 };
+enum { NOT_GIVEN = -1 };
 
 static int ascending(const void *a, const void *b)
 {
@@ -57,6 +63,26 @@ double bench_median(double *x, int64_t n)
 {
     qsort(x, (size_t)n, sizeof *x, ascending);
     return x[n / 2];
+}
+
+status_t bench_fill(struct device *d, const struct tensor *x)
+{
+    enum { PERIOD = 1 << 16 };
+    const int64_t n = tensor_elements(x);
+    float *values = malloc(PERIOD * sizeof *values);
+    char *rounded = malloc(tensor_bytes(x));
+    if (values && rounded) {
+        rng_normal(rng_key(1, "bench", "ops"), 0, values, PERIOD);
+        for (int i = 0; i < PERIOD; i++) values[i] *= 0.5f;
+        for (int64_t i = 0; i < n; i += PERIOD)
+            dtype_convert(rounded + (size_t)i * dtype_bytes(x->dtype), x->dtype, values,
+                          DTYPE_F32, n - i < PERIOD ? n - i : PERIOD);
+        device_copy_in(d, x->data, rounded, tensor_bytes(x));
+    }
+    const bool ok = values && rounded;
+    free(rounded);
+    free(values);
+    return ok ? STATUS_OK : status_set(STATUS_NOMEM, "no memory to fill a benchmark");
 }
 
 status_t bench_load_config(struct config *c, const struct bench_options *o)
@@ -114,7 +140,7 @@ static status_t parse_option(struct bench_options *o, int c, const char **overri
         o->folder = optarg;
         return STATUS_OK;
     case 's':
-        if (o->n_overrides == MAX_OVERRIDES)
+        if (o->n_overrides == BENCH_MAX_OVERRIDES)
             return status_set(STATUS_USAGE, "too many --set");
         overrides[o->n_overrides++] = optarg;
         return STATUS_OK;
@@ -130,7 +156,7 @@ static int run_together(int argc, char **argv, const struct bench_options *o,
 {
     struct comm *world = NULL;
     if (comm_start(&world, &argc, &argv) != STATUS_OK) return cli_exit(STATUS_COMM, NULL);
-    omp_set_num_threads((int)o->threads);
+    if (o->threads > 0) omp_set_num_threads((int)o->threads);
     const int code = cli_exit(bench(world, o), world);
     comm_finish(&world);
     return code;
@@ -149,13 +175,12 @@ int cmd_bench(int argc, char **argv)
                                             {"json", no_argument, NULL, 'J'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
-    static const char what[] = "give: step CONFIG, kernels CONFIG, comm, layouts or "
+    static const char what[] = "give: step CONFIG, ops CONFIG, comm, layouts or "
                                "checkpoint";
-    const char *overrides[MAX_OVERRIDES];
+    const char *overrides[BENCH_MAX_OVERRIDES];
     struct bench_options o = {.batch = 4,
                               .tokens = 512,
                               .steps = 5,
-                              .threads = omp_get_max_threads(),
                               .device = NOT_GIVEN,
                               .precision = NOT_GIVEN,
                               .overrides = overrides,
@@ -169,6 +194,11 @@ int cmd_bench(int argc, char **argv)
         st = parse_option(&o, c, overrides);
     }
     if (st != STATUS_OK) return cli_exit(st, NULL);
+    if (argc - optind == 2 && strcmp(argv[optind], "step") == 0) {
+        o.config = argv[optind + 1];
+        return run_together(argc, argv, &o, bench_step);
+    }
+    if (o.threads == 0) o.threads = omp_get_max_threads();
     if (argc - optind == 1 && strcmp(argv[optind], "comm") == 0)
         return run_together(argc, argv, &o, bench_comm);
     if (argc - optind == 1 && strcmp(argv[optind], "layouts") == 0)
@@ -178,7 +208,6 @@ int cmd_bench(int argc, char **argv)
     if (argc - optind != 2) return cli_usage("bench", what);
     o.config = argv[optind + 1];
     omp_set_num_threads((int)o.threads);
-    if (strcmp(argv[optind], "step") == 0) return cli_exit(bench_step(&o), NULL);
-    if (strcmp(argv[optind], "kernels") == 0) return cli_exit(bench_kernels(&o), NULL);
+    if (strcmp(argv[optind], "ops") == 0) return cli_exit(bench_ops(&o), NULL);
     return cli_usage("bench", what);
 }

@@ -19,7 +19,7 @@ check() { "$YOKE_SOURCE/scripts/gpu_check.sh" --build "$build" --quick --out rep
 rm -f report
 check || fail "$(cat out)"
 grep -q '^gpu_check: [0-9]* passed, 0 failed, 1 skipped' report || fail "$(tail -n 3 report)"
-for part in doctor 'test_bias ' 'train cuda-4-ranks' 'resumed as cpu' 'bench kernels' 'tokens/s'; do
+for part in doctor 'test_bias ' 'train cuda-4-ranks' 'resumed as cpu' 'bench ops' 'tokens/s'; do
     grep -q "$part" report || fail "the report lacks \"$part\""
 done
 

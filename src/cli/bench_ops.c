@@ -16,7 +16,7 @@ enum { LEAST_CALLS = 10, MOST_CALLS = 1000 };
 static const double LONG_ENOUGH = 10e-3;
 
 /* The room that all operations use, large enough for each. */
-struct kernels {
+struct ops {
     struct device *device;
     struct nn *nn;
     enum dtype t;
@@ -48,7 +48,7 @@ static struct tensor take_1d(struct arena *a, enum dtype t, int64_t n)
     return tensor_1d(arena_alloc(a, (size_t)n * dtype_bytes(t)), t, n);
 }
 
-static void take_all(struct kernels *k, struct arena *a)
+static void take_all(struct ops *k, struct arena *a)
 {
     const enum dtype t = k->t, f = DTYPE_F32;
     const struct arch *m = &k->arch;
@@ -106,56 +106,56 @@ static void take_all(struct kernels *k, struct arena *a)
 
 /* ---- the operations, each with what it must move and multiply ------------------------------ */
 
-static void run_copy(struct kernels *k)
+static void run_copy(struct ops *k)
 {
     nn_bias_add(k->nn, &k->du, &k->u, NULL);
 }
-static void run_norm_fwd(struct kernels *k)
+static void run_norm_fwd(struct ops *k)
 {
     if (k->norm.b)
         nn_layernorm_fwd(k->nn, &k->y, &k->stats, &k->x, &k->norm);
     else
         nn_rmsnorm_fwd(k->nn, &k->y, &k->stats, &k->x, &k->norm);
 }
-static void run_norm_bwd(struct kernels *k)
+static void run_norm_bwd(struct ops *k)
 {
     if (k->norm.b)
         nn_layernorm_bwd(k->nn, &k->y, &k->dy, &k->x, &k->stats, &k->norm);
     else
         nn_rmsnorm_bwd(k->nn, &k->y, &k->dy, &k->x, &k->stats, &k->norm);
 }
-static void run_bias_bwd(struct kernels *k)
+static void run_bias_bwd(struct ops *k)
 {
     nn_bias_bwd(k->nn, &k->db_up, &k->du);
 }
-static void run_rope(struct kernels *k)
+static void run_rope(struct ops *k)
 {
     nn_rope_fwd(k->nn, &k->qkv, &k->rope);
 }
-static void run_act_fwd(struct kernels *k)
+static void run_act_fwd(struct ops *k)
 {
     if (k->arch.activation == ARCH_SWIGLU)
         nn_swiglu_fwd(k->nn, &k->g, &k->u);
     else
         nn_gelu_fwd(k->nn, &k->g, &k->u);
 }
-static void run_act_bwd(struct kernels *k)
+static void run_act_bwd(struct ops *k)
 {
     if (k->arch.activation == ARCH_SWIGLU)
         nn_swiglu_bwd(k->nn, &k->du, &k->g, &k->u);
     else
         nn_gelu_bwd(k->nn, &k->du, &k->g, &k->u);
 }
-static void run_embed_fwd(struct kernels *k)
+static void run_embed_fwd(struct ops *k)
 {
     nn_embedding_fwd(k->nn, &k->y, &k->wte, NULL, k->tokens, k->positions, NN_ALL_TOKENS);
 }
-static void run_embed_bwd(struct kernels *k)
+static void run_embed_bwd(struct ops *k)
 {
     nn_embedding_bwd(k->nn, &k->dwte, NULL, &k->dy, k->tokens, k->positions,
                      NN_ALL_TOKENS);
 }
-static void run_adamw(struct kernels *k)
+static void run_adamw(struct ops *k)
 {
     const struct nn_adamw p = {.lr = 1e-4f,
                                .beta1 = 0.9f,
@@ -173,32 +173,32 @@ static void run_adamw(struct kernels *k)
                                      .n = k->n_flat};
     nn_adamw_update(k->nn, &r, &p);
 }
-static void run_sum_squares(struct kernels *k)
+static void run_sum_squares(struct ops *k)
 {
     nn_sum_squares(k->nn, k->sum, k->flat[3], k->n_flat);
 }
-static void run_linear_fwd(struct kernels *k)
+static void run_linear_fwd(struct ops *k)
 {
     nn_linear_fwd(k->nn, &k->u, &k->x, &k->w_up, k->arch.mlp_bias ? &k->bias_up : NULL,
                   NULL);
 }
-static void run_matmul_nn(struct kernels *k)
+static void run_matmul_nn(struct ops *k)
 {
     nn_matmul_nn(k->nn, &k->y, &k->u, &k->w_up, NN_ASSIGN);
 }
-static void run_matmul_tn(struct kernels *k)
+static void run_matmul_tn(struct ops *k)
 {
     nn_matmul_tn(k->nn, &k->dw_up, &k->u, &k->x, NN_ACCUM);
 }
-static void run_attention_fwd(struct kernels *k)
+static void run_attention_fwd(struct ops *k)
 {
     nn_attention_fwd(k->nn, &k->att, &k->lse, &k->qkv, &k->attention);
 }
-static void run_attention_bwd(struct kernels *k)
+static void run_attention_bwd(struct ops *k)
 {
     nn_attention_bwd(k->nn, &k->dqkv, &k->datt, &k->att, &k->lse, &k->qkv, &k->attention);
 }
-static void run_cross_entropy(struct kernels *k)
+static void run_cross_entropy(struct ops *k)
 {
     nn_cross_entropy(k->nn, k->loss, NULL, &k->y, &k->dwte, &k->x, &k->wte, k->tokens, 1,
                      0, NULL);
@@ -207,13 +207,13 @@ static void run_cross_entropy(struct kernels *k)
 /* bytes: read and written once each; flops: of matrix products. */
 struct operation {
     const char *name;
-    void (*run)(struct kernels *k);
+    void (*run)(struct ops *k);
     double bytes, flops;
 };
 
 enum { N_OPERATIONS = 17 };
 
-static void list_operations(const struct kernels *k, struct operation o[N_OPERATIONS])
+static void list_operations(const struct ops *k, struct operation o[N_OPERATIONS])
 {
     const double e = (double)dtype_bytes(k->t), N = (double)k->N, C = (double)k->C;
     const double F = (double)k->F, UP = (double)k->UP, n = (double)k->n_flat;
@@ -245,29 +245,8 @@ static void list_operations(const struct kernels *k, struct operation o[N_OPERAT
 
 /* ---- filling ------------------------------------------------------------------------------- */
 
-/* Random numbers of standard deviation 0.5: zeros would draw less power and run faster. */
-static status_t fill(struct kernels *k, const struct tensor *x)
-{
-    enum { PERIOD = 1 << 16 };
-    const int64_t n = tensor_elements(x);
-    float *values = malloc(PERIOD * sizeof *values);
-    char *rounded = malloc(tensor_bytes(x));
-    if (values && rounded) {
-        rng_normal(rng_key(1, "bench", "kernels"), 0, values, PERIOD);
-        for (int i = 0; i < PERIOD; i++) values[i] *= 0.5f;
-        for (int64_t i = 0; i < n; i += PERIOD)
-            dtype_convert(rounded + (size_t)i * dtype_bytes(x->dtype), x->dtype, values,
-                          DTYPE_F32, n - i < PERIOD ? n - i : PERIOD);
-        device_copy_in(k->device, x->data, rounded, tensor_bytes(x));
-    }
-    const bool ok = values && rounded;
-    free(rounded);
-    free(values);
-    return ok ? STATUS_OK : status_set(STATUS_NOMEM, "no memory to fill a benchmark");
-}
-
 /* A true one: heads that were turned to zero would be zero for attention, too. */
-static status_t fill_rope_table(struct kernels *k)
+static status_t fill_rope_table(struct ops *k)
 {
     const size_t bytes = 2 * (size_t)(k->T * k->rope.half) * sizeof(float);
     float *table = malloc(bytes);
@@ -283,7 +262,7 @@ static status_t fill_rope_table(struct kernels *k)
     return ok ? STATUS_OK : status_set(STATUS_NOMEM, "no memory to fill a benchmark");
 }
 
-static status_t fill_ints(struct kernels *k)
+static status_t fill_ints(struct ops *k)
 {
     const size_t bytes = (size_t)k->N * sizeof(int32_t);
     const uint64_t key = rng_key(1, "bench", "tokens");
@@ -300,16 +279,17 @@ static status_t fill_ints(struct kernels *k)
     return STATUS_OK;
 }
 
-static status_t fill_all(struct kernels *k)
+static status_t fill_all(struct ops *k)
 {
     const struct tensor *all[] = {
         &k->x,   &k->y,    &k->dy,    &k->att,     &k->datt,    &k->qkv,
         &k->u,   &k->g,    &k->w_up,  &k->w_norm,  &k->b_norm,  &k->bias_up,
         &k->wte, &k->dwte, &k->dw_up, &k->dw_norm, &k->db_norm, &k->db_up};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) TRY(fill(k, all[i]));
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        TRY(bench_fill(k->device, all[i]));
     for (int i = 0; i < 4; i++) {
         const struct tensor flat = tensor_1d(k->flat[i], DTYPE_F32, k->n_flat);
-        if (i != 2) TRY(fill(k, &flat));
+        if (i != 2) TRY(bench_fill(k->device, &flat));
     }
     device_zero(k->device, k->flat[2], (size_t)k->n_flat * sizeof(float));
     device_zero(k->device, k->loss, sizeof *k->loss);
@@ -320,7 +300,7 @@ static status_t fill_all(struct kernels *k)
 
 /* ---- life ---------------------------------------------------------------------------------- */
 
-static size_t measure_scratch(struct kernels *k, int threads, size_t *scratch)
+static size_t measure_scratch(struct ops *k, int threads, size_t *scratch)
 {
     struct nn *nn = NULL;
     if (nn_create_measuring(&nn, k->device, threads) != STATUS_OK) return 1;
@@ -334,7 +314,7 @@ static size_t measure_scratch(struct kernels *k, int threads, size_t *scratch)
 }
 
 /* Of one call. */
-static double time_calls(struct kernels *k, const struct operation *op, int calls)
+static double time_calls(struct ops *k, const struct operation *op, int calls)
 {
     const double start = clock_seconds();
     for (int c = 0; c < calls; c++) op->run(k);
@@ -342,7 +322,7 @@ static double time_calls(struct kernels *k, const struct operation *op, int call
     return (clock_seconds() - start) / calls;
 }
 
-static double seconds_of(struct kernels *k, const struct operation *op, int64_t repeats,
+static double seconds_of(struct ops *k, const struct operation *op, int64_t repeats,
                          double *times)
 {
     time_calls(k, op, 1); /* libraries choose their algorithms, code is loaded */
@@ -354,7 +334,7 @@ static double seconds_of(struct kernels *k, const struct operation *op, int64_t 
     return bench_median(times, repeats);
 }
 
-static status_t report(struct kernels *k, const struct bench_options *o)
+static status_t report(struct ops *k, const struct bench_options *o)
 {
     struct operation ops[N_OPERATIONS];
     double peak_flops = 0, copy = 0, *times = malloc((size_t)o->steps * sizeof *times);
@@ -368,12 +348,14 @@ static status_t report(struct kernels *k, const struct bench_options *o)
         if (i == 0) copy = ops[i].bytes / times[0]; /* in order by now: the fastest */
         const double share = rate / (ops[i].flops > 0 ? peak_flops : copy);
         if (o->json)
-            printf(", \"%s\": {\"seconds\": %.6g, \"%s\": %.6g, \"share\": %.4f}",
-                   ops[i].name, s, ops[i].flops > 0 ? "flops" : "bytes_per_second", rate,
-                   share);
+            printf(", \"%s\": {\"seconds\": %.6g, \"bytes\": %.6g, \"%s\": %.6g, "
+                   "\"share\": %.4f}",
+                   ops[i].name, s, ops[i].bytes,
+                   ops[i].flops > 0 ? "flops" : "bytes_per_second", rate, share);
         else
-            printf("%-16s %10.1f us %10.1f %s %5.0f%% of %s\n", ops[i].name, s * 1e6,
-                   rate * 1e-9, ops[i].flops > 0 ? "GFLOP/s" : "GB/s   ", 100 * share,
+            printf("%-16s %10.1f us %10.2f MB %10.1f %s %5.0f%% of %s\n", ops[i].name,
+                   s * 1e6, ops[i].bytes * 1e-6, rate * 1e-9,
+                   ops[i].flops > 0 ? "GFLOP/s" : "GB/s   ", 100 * share,
                    ops[i].flops > 0 ? "a product" : "a copy");
     }
     if (st == STATUS_OK && o->json) printf("}\n");
@@ -381,7 +363,7 @@ static status_t report(struct kernels *k, const struct bench_options *o)
     return st;
 }
 
-static status_t run(struct kernels *k, const struct bench_options *o, void **block,
+static status_t run(struct ops *k, const struct bench_options *o, void **block,
                     size_t *bytes)
 {
     struct arena sizes = arena_measure();
@@ -397,10 +379,10 @@ static status_t run(struct kernels *k, const struct bench_options *o, void **blo
     return report(k, o);
 }
 
-status_t bench_kernels(const struct bench_options *o)
+status_t bench_ops(const struct bench_options *o)
 {
     struct config c = {0};
-    struct kernels k = {0};
+    struct ops k = {0};
     void *block = NULL;
     size_t bytes = 0;
     status_t st = bench_load_config(&c, o);
