@@ -113,16 +113,16 @@ static void run_copy(struct ops *k)
 static void run_norm_fwd(struct ops *k)
 {
     if (k->norm.b)
-        nn_layernorm_fwd(k->nn, &k->y, &k->stats, &k->x, &k->norm);
+        nn_layernorm_fwd(k->nn, &k->y, &k->stats, &k->x, NULL, &k->norm);
     else
-        nn_rmsnorm_fwd(k->nn, &k->y, &k->stats, &k->x, &k->norm);
+        nn_rmsnorm_fwd(k->nn, &k->y, &k->stats, &k->x, NULL, &k->norm);
 }
 static void run_norm_bwd(struct ops *k)
 {
     if (k->norm.b)
-        nn_layernorm_bwd(k->nn, &k->y, &k->dy, &k->x, &k->stats, &k->norm);
+        nn_layernorm_bwd(k->nn, &k->y, &k->dy, &k->x, &k->stats, &k->norm, NN_ACCUM);
     else
-        nn_rmsnorm_bwd(k->nn, &k->y, &k->dy, &k->x, &k->stats, &k->norm);
+        nn_rmsnorm_bwd(k->nn, &k->y, &k->dy, &k->x, &k->stats, &k->norm, NN_ACCUM);
 }
 static void run_bias_bwd(struct ops *k)
 {
@@ -142,9 +142,9 @@ static void run_act_fwd(struct ops *k)
 static void run_act_bwd(struct ops *k)
 {
     if (k->arch.activation == ARCH_SWIGLU)
-        nn_swiglu_bwd(k->nn, &k->du, &k->g, &k->u);
+        nn_swiglu_bwd(k->nn, &k->du, NULL, NULL, &k->g, &k->u);
     else
-        nn_gelu_bwd(k->nn, &k->du, &k->g, &k->u);
+        nn_gelu_bwd(k->nn, &k->du, NULL, NULL, &k->g, &k->u);
 }
 static void run_embed_fwd(struct ops *k)
 {

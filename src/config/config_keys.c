@@ -90,9 +90,10 @@ const struct config_key config_keys[] = {
      .doc = "initial weights stay within so many standard deviations; 0: all do"},
     {"model.recompute", CONFIG_ENUM, AT(recompute), .names = recompute_names,
      .initial = "none",
-     .doc = "activations that backward computes again instead of keeping them: less "
-            "memory, more time.  selective: those of norms and activation, which cost a "
-            "pass over memory; full: all but the input of each block"},
+     .doc =
+         "activations that backward computes again instead of keeping them: less "
+         "memory, more time.  selective: those of norms, which cost a pass over memory; "
+         "full: all but the input of each block"},
 
     {"data.tokenizer", CONFIG_TEXT, AT(tokenizer), 0, 4095, .initial = "",
      .doc =

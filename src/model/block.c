@@ -18,23 +18,24 @@ static struct nn_norm nn_norm_of(const struct model *m, struct norm *p)
 }
 
 void norm_fwd(struct model *m, struct tensor *y, struct tensor *stats,
-              const struct tensor *x, struct norm *p)
+              const struct tensor *x, const struct tensor *residual, struct norm *p)
 {
     const struct nn_norm n = nn_norm_of(m, p);
     if (m->arch.norm == ARCH_LAYERNORM)
-        nn_layernorm_fwd(m->nn, y, stats, x, &n);
+        nn_layernorm_fwd(m->nn, y, stats, x, residual, &n);
     else
-        nn_rmsnorm_fwd(m->nn, y, stats, x, &n);
+        nn_rmsnorm_fwd(m->nn, y, stats, x, residual, &n);
 }
 
 void norm_bwd(struct model *m, struct tensor *dx, const struct tensor *dy,
-              const struct tensor *x, const struct tensor *stats, struct norm *p)
+              const struct tensor *x, const struct tensor *stats, struct norm *p,
+              enum nn_accum mode)
 {
     const struct nn_norm n = nn_norm_of(m, p);
     if (m->arch.norm == ARCH_LAYERNORM)
-        nn_layernorm_bwd(m->nn, dx, dy, x, stats, &n);
+        nn_layernorm_bwd(m->nn, dx, dy, x, stats, &n, mode);
     else
-        nn_rmsnorm_bwd(m->nn, dx, dy, x, stats, &n);
+        nn_rmsnorm_bwd(m->nn, dx, dy, x, stats, &n, mode);
 }
 
 static struct tensor take_floats(struct arena *arena, int64_t rows, int64_t cols)
@@ -99,7 +100,6 @@ void block_take(struct model *m, struct block_saved *s, int64_t B, int64_t T,
     const bool full = m->recompute == MODEL_RECOMPUTE_FULL;
     struct arena *most = full ? work : kept;
     struct arena *norms = keeps_norms(m) ? kept : work;
-    struct arena *cheap = m->recompute == MODEL_RECOMPUTE_NONE ? kept : work;
     int64_t first, own;
     tp_rows(m->tp, N, &first, &own);
     s->qkv = take_from(m, most, N, (w->heads + 2 * w->kv_heads) * D);
@@ -119,7 +119,8 @@ void block_take(struct model *m, struct block_saved *s, int64_t B, int64_t T,
     s->stats1 = norm_stats(m, norms_last(m) ? most : norms, own);
     if (!reads_as_is(m)) s->h2 = take_from(m, norms, N, C);
     s->stats2 = norm_stats(m, norms_last(m) ? most : norms, own);
-    s->g = take_from(m, cheap, N, F);
+    s->g =
+        take_from(m, work, N, F); /* backward makes it again in a pass it needs anyway */
 }
 
 /* h = norm(x), or x where norms come last */
@@ -134,7 +135,7 @@ static void read_half(struct model *m, struct tensor *h, struct tensor *stats,
     if (norms_last(m))
         nn_bias_add(m->nn, &own, x, NULL);
     else
-        norm_fwd(m, &own, stats, x, norm);
+        norm_fwd(m, &own, stats, x, NULL, norm);
 }
 
 void block_read1(struct model *m, struct block *b, struct block_saved *s)
@@ -181,8 +182,7 @@ static void write_half(struct model *m, struct tensor *out, struct tensor *a,
         return;
     }
     row_fwd(m, a, in, l, NULL);
-    norm_fwd(m, out, stats, a, norm);
-    nn_add(m->nn, out, x);
+    norm_fwd(m, out, stats, a, x, norm);
 }
 
 void block_finish(struct model *m, struct block *b, struct block_saved *s,

@@ -50,15 +50,17 @@ static struct norm norm_later(const struct norm *p, const struct tensor *w,
     return n;
 }
 
-static void activation_bwd(struct model *m, struct tensor *du, const struct tensor *dg,
+/* du, and unless they are NULL g again and db += sum du */
+static void activation_bwd(struct model *m, struct tensor *du, struct tensor *g,
+                           struct tensor *db, const struct tensor *dg,
                            const struct tensor *u)
 {
     if (m->arch.activation == ARCH_SWIGLU)
-        nn_swiglu_bwd(m->nn, du, dg, u);
+        nn_swiglu_bwd(m->nn, du, g, db, dg, u);
     else if (m->arch.activation == ARCH_GELU_ERF)
-        nn_gelu_erf_bwd(m->nn, du, dg, u);
+        nn_gelu_erf_bwd(m->nn, du, g, db, dg, u);
     else
-        nn_gelu_bwd(m->nn, du, dg, u);
+        nn_gelu_bwd(m->nn, du, g, db, dg, u);
 }
 
 /* dh[all] = gradient of s->h2 in the own rows, from d[all], that of the half's output. */
@@ -70,12 +72,15 @@ static void mlp_bwd(struct model *m, struct block *b, struct block_saved *s,
     struct tensor du = later ? later->du : dg; /* GELU's gradient may be made in place */
     if (!later && m->arch.activation == ARCH_SWIGLU)
         du = model_take(m, s->u.shape[0], s->u.shape[1]);
+    row_bwd(m, &dg, d, &b->down);
     if (later) {
         const struct tensor own = tp_own(m->tp, d);
         copy(m, &later->d_out, &own);
+        activation_bwd(m, &du, NULL, NULL, &dg, &s->u);
+    } else {
+        activation_bwd(m, &du, &s->g, b->up.b.n_dims ? &b->up.db : NULL, &dg, &s->u);
+        row_weights(m, d, &s->g, &b->down);
     }
-    row_bwd(m, &dg, d, &s->g, &b->down, !later);
-    activation_bwd(m, &du, &dg, &s->u);
     column_bwd(m, dh, &du, &s->h2, &b->up, !later);
     arena_rewind(m->arena, mark);
 }
@@ -94,7 +99,8 @@ static void attention_bwd(struct model *m, struct block *b, struct block_saved *
         const struct tensor own = tp_own(m->tp, d);
         copy(m, &later->d_x2, &own);
     }
-    row_bwd(m, &datt, d, &s->att, &b->out, !later);
+    row_bwd(m, &datt, d, &b->out);
+    if (!later) row_weights(m, d, &s->att, &b->out);
     if (cp_size(m->cp) > 1)
         cp_attention_bwd(m->cp, m->nn, m->arena, &dqkv, &datt, &s->att, &s->lse, &s->qkv,
                          &a, in->spans);
@@ -107,6 +113,7 @@ static void attention_bwd(struct model *m, struct block *b, struct block_saved *
     if (m->arch.qk_norm)
         qk_norm_bwd(m, b, s, &dqkv, later ? &later->dqk_norm : &b->qk_norm.dw);
     column_bwd(m, dh, &dqkv, &s->h1, &b->qkv, !later);
+    if (!later) column_bias_bwd(m, &dqkv, &b->qkv);
     arena_rewind(m->arena, mark);
 }
 
@@ -117,7 +124,7 @@ static void norm_first_bwd(struct model *m, struct tensor *dx, const struct tens
 {
     struct tensor dx_own = tp_own(m->tp, dx);
     const struct tensor dh_own = tp_own(m->tp, dh);
-    norm_bwd(m, &dx_own, &dh_own, x, stats, norm);
+    norm_bwd(m, &dx_own, &dh_own, x, stats, norm, NN_ACCUM);
 }
 
 /* d[all] = gradient, in the own rows, of what a norm behind a half was made of */
@@ -127,8 +134,7 @@ static void norm_last_bwd(struct model *m, struct tensor *d, const struct tensor
 {
     struct tensor d_own = tp_own(m->tp, d);
     const struct tensor dx_own = tp_own(m->tp, dx);
-    clear(m, &d_own);
-    norm_bwd(m, &d_own, &dx_own, a, stats, norm);
+    norm_bwd(m, &d_own, &dx_own, a, stats, norm, NN_ASSIGN);
 }
 
 static void add_own(struct model *m, struct tensor *dx, const struct tensor *dh)
@@ -177,17 +183,22 @@ static void halves_bwd(struct model *m, struct block *b, struct block_saved *s,
     arena_rewind(m->arena, mark);
 }
 
-/* All of what forward made is there. */
+/* All of what forward made is there, but for s->g. */
 static bool keeps_all(const struct model *m)
 {
     return m->recompute == MODEL_RECOMPUTE_NONE && !tp_is_sharded(m->tp);
 }
 
-/* What a pass over memory gives, made again in working memory; the rest stays where it is. */
+/* In working memory: what norms give, made again unless it was kept, and room for s->g.  The rest
+ * stays where it is. */
 static void cheap_again(struct model *m, struct block *b, struct block_saved *s,
                         int64_t B, int64_t T)
 {
     const struct block_saved kept = *s;
+    if (keeps_all(m)) {
+        s->g = model_take(m, s->g.shape[0], s->g.shape[1]);
+        return;
+    }
     struct arena nowhere = arena_measure();
     block_take(m, s, B, T, &nowhere, m->arena);
     s->qkv = kept.qkv;
@@ -205,10 +216,6 @@ static void cheap_again(struct model *m, struct block *b, struct block_saved *s,
     }
     block_read1(m, b, s);
     block_read2(m, b, s);
-    if (m->recompute == MODEL_RECOMPUTE_NONE)
-        s->g = kept.g;
-    else
-        block_activate(m, s);
 }
 
 static void all_again(struct model *m, struct block *b, struct block_saved *s,
@@ -237,7 +244,7 @@ void block_bwd(struct model *m, struct block *b, struct block_saved *s, struct t
             block_take(m, &now, in->B, in->T, m->arena, m->arena);
         now.x = s->x;
         all_again(m, b, &now, in);
-    } else if (!keeps_all(m)) {
+    } else {
         cheap_again(m, b, &now, in->B, in->T);
     }
     halves_bwd(m, b, &now, dx, in, later);
@@ -259,14 +266,16 @@ void block_weights(struct model *m, struct block *b, struct block_later *later)
     struct block_saved s = later->saved;
     const int64_t N = s.qkv.shape[0], C = m->arch.hidden;
     struct tensor dy = model_take(m, N, C), own = tp_own(m->tp, &dy);
-    if (m->recompute != MODEL_RECOMPUTE_FULL && !keeps_all(m))
+    if (m->recompute != MODEL_RECOMPUTE_FULL) {
         cheap_again(m, b, &s, 1, N); /* nothing of it depends on where sequences end */
+        block_activate(m, &s);
+    }
     copy(m, &own, &later->d_out);
-    row_weights(m, &dy, &s.g, &b->down);
-    column_weights(m, &later->du, &s.h2, &b->up);
+    row_weights_later(m, &dy, &s.g, &b->down);
+    column_weights_later(m, &later->du, &s.h2, &b->up);
     copy(m, &own, &later->d_x2);
-    row_weights(m, &dy, &s.att, &b->out);
-    column_weights(m, &later->dqkv, &s.h1, &b->qkv);
+    row_weights_later(m, &dy, &s.att, &b->out);
+    column_weights_later(m, &later->dqkv, &s.h1, &b->qkv);
     add_norm(m, &b->norm1, &later->dnorm1w, &later->dnorm1b);
     add_norm(m, &b->norm2, &later->dnorm2w, &later->dnorm2b);
     if (m->arch.qk_norm) nn_add(m->nn, &b->qk_norm.dw, &later->dqk_norm);

@@ -104,7 +104,7 @@ void model_decode(struct model_decoder *d, const int32_t *tokens, float *logits)
         d->x = d->out;
         d->out = swap;
     }
-    norm_fwd(m, &d->out, &d->s.stats1, &d->x, &m->final_norm);
+    norm_fwd(m, &d->out, &d->s.stats1, &d->x, NULL, &m->final_norm);
     nn_matmul_nt(m->nn, &d->logits, &d->out, &m->head, NN_ASSIGN);
     if (logits) get_logits(d, logits);
     d->length++;

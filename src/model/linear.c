@@ -97,6 +97,11 @@ void row_fwd(struct model *m, struct tensor *y, const struct tensor *x,
     arena_rewind(m->arena, mark);
 }
 
+void column_bias_bwd(struct model *m, const struct tensor *dy, struct linear *l)
+{
+    if (l->b.n_dims) nn_bias_bwd(m->nn, &l->db, dy);
+}
+
 void column_bwd(struct model *m, struct tensor *dh, const struct tensor *dy,
                 const struct tensor *h, struct linear *l, bool weights)
 {
@@ -106,16 +111,15 @@ void column_bwd(struct model *m, struct tensor *dh, const struct tensor *dy,
     if (weights) {
         tp_gather_end(m->tp);
         nn_matmul_tn(m->nn, &l->dw, dy, h, NN_ACCUM);
-        if (l->b.n_dims) nn_bias_bwd(m->nn, &l->db, dy);
     }
     tp_reduce_end(m->tp);
 }
 
-void column_weights(struct model *m, const struct tensor *dy, const struct tensor *h,
-                    struct linear *l)
+void column_weights_later(struct model *m, const struct tensor *dy,
+                          const struct tensor *h, struct linear *l)
 {
     tp_gather_begin(m->tp, h);
-    if (l->b.n_dims) nn_bias_bwd(m->nn, &l->db, dy);
+    column_bias_bwd(m, dy, l);
     tp_gather_end(m->tp);
     nn_matmul_tn(m->nn, &l->dw, dy, h, NN_ACCUM);
 }
@@ -128,7 +132,7 @@ static void row_bias_bwd(struct model *m, const struct tensor *dy, struct linear
 }
 
 void row_bwd(struct model *m, struct tensor *dx, const struct tensor *dy,
-             const struct tensor *x, struct linear *l, bool weights)
+             const struct linear *l)
 {
     static const int order[] = {OWN, BEFORE, BEHIND};
     const struct parts p = parts_of(m, dy->shape[0]);
@@ -140,13 +144,17 @@ void row_bwd(struct model *m, struct tensor *dx, const struct tensor *dy,
         if (p.n[k] > 0) nn_matmul_nn(m->nn, &dxk, &dyk, &l->w, NN_ASSIGN);
         if (k == OWN) tp_gather_end(m->tp);
     }
-    if (!weights) return;
-    nn_matmul_tn(m->nn, &l->dw, dy, x, NN_ACCUM);
-    row_bias_bwd(m, dy, l);
 }
 
 void row_weights(struct model *m, const struct tensor *dy, const struct tensor *x,
                  struct linear *l)
+{
+    nn_matmul_tn(m->nn, &l->dw, dy, x, NN_ACCUM);
+    row_bias_bwd(m, dy, l);
+}
+
+void row_weights_later(struct model *m, const struct tensor *dy, const struct tensor *x,
+                       struct linear *l)
 {
     tp_gather_begin(m->tp, dy);
     row_bias_bwd(m, dy, l);

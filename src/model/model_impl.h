@@ -37,7 +37,8 @@ struct block_saved {
         a2;           /* [own,C] outputs of the halves in front of norms that come last */
     struct tensor x2; /* [own,C] after the attention half */
     struct tensor h2, stats2; /* [all,C], [own] */
-    struct tensor u, g;       /* [all,F or 2F], [all,F] before and after the activation */
+    struct tensor u;          /* [all,F or 2F] before the activation */
+    struct tensor g;          /* [all,F] after it; made again in backward */
 };
 
 /* What backward leaves to the weight gradients, when they come later. */
@@ -112,25 +113,31 @@ void column_gelu_fwd(struct model *m, struct tensor *y, struct tensor *u,
 void row_fwd(struct model *m, struct tensor *y, const struct tensor *x,
              const struct linear *l, const struct tensor *residual);
 
-/* dh[all] = dy w summed over ranks, in the own rows; between the product and the end of that sum
- * `weights` (unless NULL) dw += dy^T h, db += sum dy.  h's own rows are set, it gathers all. */
+/* dh[all] = dy w summed over ranks, in the own rows; if `weights`, dw += dy^T h between the product
+ * and the end of that sum: h's own rows are set, it gathers all. */
 void column_bwd(struct model *m, struct tensor *dh, const struct tensor *dy,
                 const struct tensor *h, struct linear *l, bool weights);
-/* dy[all], of which the own rows are set, is gathered; dx = dy w; dw and db if `weights`. */
+/* db += sum dy, which column_bwd leaves to those who read dy anyway */
+void column_bias_bwd(struct model *m, const struct tensor *dy, struct linear *l);
+/* dy[all], of which the own rows are set, is gathered; dx = dy w */
 void row_bwd(struct model *m, struct tensor *dx, const struct tensor *dy,
-             const struct tensor *x, struct linear *l, bool weights);
-/* What they leave when `weights` is false; h and dy have their own rows, as there. */
-void column_weights(struct model *m, const struct tensor *dy, const struct tensor *h,
-                    struct linear *l);
+             const struct linear *l);
+/* With dy[all] gathered:   dw += dy^T x      db += sum dy */
 void row_weights(struct model *m, const struct tensor *dy, const struct tensor *x,
                  struct linear *l);
+/* The gradients of weights and biases alone; h and dy have their own rows. */
+void column_weights_later(struct model *m, const struct tensor *dy,
+                          const struct tensor *h, struct linear *l);
+void row_weights_later(struct model *m, const struct tensor *dy, const struct tensor *x,
+                       struct linear *l);
 
 /* ---- block.c, block_bwd.c ------------------------------------------------------------------ */
 
 void norm_fwd(struct model *m, struct tensor *y, struct tensor *stats,
-              const struct tensor *x, struct norm *p);
+              const struct tensor *x, const struct tensor *residual, struct norm *p);
 void norm_bwd(struct model *m, struct tensor *dx, const struct tensor *dy,
-              const struct tensor *x, const struct tensor *stats, struct norm *p);
+              const struct tensor *x, const struct tensor *stats, struct norm *p,
+              enum nn_accum mode);
 /* Space for norm_fwd's statistics of N rows. */
 struct tensor norm_stats(const struct model *m, struct arena *arena, int64_t N);
 

@@ -113,7 +113,7 @@ static void head(struct model *m, const struct model_pass *p, struct tensor *dx,
                                          .gather = gather_statistics,
                                          .context = m};
     if (dx) dh = model_take(m, N, C);
-    norm_fwd(m, &own, &stats, x, &m->final_norm);
+    norm_fwd(m, &own, &stats, x, NULL, &m->final_norm);
     tp_gather_begin(m->tp, &h);
     tp_gather_end(m->tp);
     nn_cross_entropy(m->nn, p->loss, row_loss, dx ? &dh : NULL, dx ? &m->dhead : NULL, &h,
@@ -123,9 +123,8 @@ static void head(struct model *m, const struct model_pass *p, struct tensor *dx,
         struct tensor dx_own = tp_own(m->tp, dx);
         const struct tensor dh_own = tp_own(m->tp, &dh);
         tp_reduce_begin(m->tp, &dh);
-        if (dx->data) device_zero(m->device, dx_own.data, tensor_bytes(&dx_own));
         tp_reduce_end(m->tp);
-        norm_bwd(m, &dx_own, &dh_own, x, &stats, &m->final_norm);
+        norm_bwd(m, &dx_own, &dh_own, x, &stats, &m->final_norm, NN_ASSIGN);
     }
     arena_rewind(m->arena, mark);
 }

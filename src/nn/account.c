@@ -114,16 +114,20 @@ static void linear_gelu_fwd(struct nn *nn, struct tensor *y, struct tensor *u,
 
 ROW(bias_bwd, dy, of(dy), (struct nn * nn, OUT db, IN dy), db, dy)
 ROW(bias_add, x, of(x) + of(y), (struct nn * nn, OUT y, IN x, IN b), y, x, b)
-ROW(rmsnorm_fwd, x, of(x) + of(y),
-    (struct nn * nn, OUT y, OUT rstd, IN x, const struct nn_norm *p), y, rstd, x, p)
-ROW(rmsnorm_bwd, x, of(x) + of(dy) + 2 * of(dx),
-    (struct nn * nn, OUT dx, IN dy, IN x, IN rstd, const struct nn_norm *p), dx, dy, x,
-    rstd, p)
-ROW(layernorm_fwd, x, of(x) + of(y),
-    (struct nn * nn, OUT y, OUT stats, IN x, const struct nn_norm *p), y, stats, x, p)
-ROW(layernorm_bwd, x, of(x) + of(dy) + 2 * of(dx),
-    (struct nn * nn, OUT dx, IN dy, IN x, IN stats, const struct nn_norm *p), dx, dy, x,
-    stats, p)
+ROW(rmsnorm_fwd, x, of(x) + of(residual) + of(y),
+    (struct nn * nn, OUT y, OUT rstd, IN x, IN residual, const struct nn_norm *p), y,
+    rstd, x, residual, p)
+ROW(rmsnorm_bwd, x, of(x) + of(dy) + (mode == NN_ACCUM ? 2 : 1) * of(dx),
+    (struct nn * nn, OUT dx, IN dy, IN x, IN rstd, const struct nn_norm *p,
+     enum nn_accum mode),
+    dx, dy, x, rstd, p, mode)
+ROW(layernorm_fwd, x, of(x) + of(residual) + of(y),
+    (struct nn * nn, OUT y, OUT stats, IN x, IN residual, const struct nn_norm *p), y,
+    stats, x, residual, p)
+ROW(layernorm_bwd, x, of(x) + of(dy) + (mode == NN_ACCUM ? 2 : 1) * of(dx),
+    (struct nn * nn, OUT dx, IN dy, IN x, IN stats, const struct nn_norm *p,
+     enum nn_accum mode),
+    dx, dy, x, stats, p, mode)
 ROW(attention_fwd, qkv, of(qkv) + of(y),
     (struct nn * nn, OUT y, OUT lse, IN qkv, const struct nn_attention *a), y, lse, qkv,
     a)
@@ -149,14 +153,14 @@ ROW(embedding_bwd, dy, of(dy) * 3,
 ROW(rope, x, 2 * of(x), (struct nn * nn, OUT x, const struct nn_rope *r, float sign), x,
     r, sign)
 ROW(gelu_fwd, x, of(x) + of(y), (struct nn * nn, OUT y, IN x), y, x)
-ROW(gelu_bwd, x, of(x) + of(dy) + of(dx), (struct nn * nn, OUT dx, IN dy, IN x), dx, dy,
-    x)
+ROW(gelu_bwd, x, of(x) + of(dy) + of(dx) + of(y),
+    (struct nn * nn, OUT dx, OUT y, OUT db, IN dy, IN x), dx, y, db, dy, x)
 ROW(gelu_erf_fwd, x, of(x) + of(y), (struct nn * nn, OUT y, IN x), y, x)
-ROW(gelu_erf_bwd, x, of(x) + of(dy) + of(dx), (struct nn * nn, OUT dx, IN dy, IN x), dx,
-    dy, x)
+ROW(gelu_erf_bwd, x, of(x) + of(dy) + of(dx) + of(y),
+    (struct nn * nn, OUT dx, OUT y, OUT db, IN dy, IN x), dx, y, db, dy, x)
 ROW(swiglu_fwd, gu, of(gu) + of(y), (struct nn * nn, OUT y, IN gu), y, gu)
-ROW(swiglu_bwd, gu, of(gu) + of(dy) + of(dgu), (struct nn * nn, OUT dgu, IN dy, IN gu),
-    dgu, dy, gu)
+ROW(swiglu_bwd, gu, of(gu) + of(dy) + of(dgu) + of(y),
+    (struct nn * nn, OUT dgu, OUT y, OUT db, IN dy, IN gu), dgu, y, db, dy, gu)
 ROW(qk_norm_sums, raw, 2 * of(raw),
     (struct nn * nn, OUT sums, OUT raw, IN qkv, const struct nn_qk_norm *p), sums, raw,
     qkv, p)

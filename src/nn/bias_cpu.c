@@ -1,5 +1,6 @@
 #include "nn/ops_cpu.h"
 #include "nn/stripe.h"
+#include "nn/vec.h"
 
 void NN_CPU(bias_add)(int threads, elem *y, const elem *x, const elem *b, int64_t N,
                       int64_t O)
@@ -13,8 +14,7 @@ void NN_CPU(bias_add)(int threads, elem *y, const elem *x, const elem *b, int64_
             memcpy(yn, xn, (size_t)O * sizeof *yn);
             continue;
         }
-#pragma omp simd
-        for (int64_t o = 0; o < O; o++) yn[o] = put(get(xn[o]) + get(b[o]));
+        EACH_VEC(o, k, O) vec_store(yn + o, vec_load(xn + o, k) + vec_load(b + o, k), k);
     }
 }
 

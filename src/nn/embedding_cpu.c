@@ -2,6 +2,8 @@
 
 #include <omp.h>
 
+#include "nn/vec.h"
+
 /* The table's row of a token; -1: it has none. */
 static int64_t row_of(const struct token_rows *r, int32_t token)
 {
@@ -24,15 +26,14 @@ void NN_CPU(embedding_fwd)(int threads, elem *y, const elem *wte, const elem *wp
         if (!wpe) continue;
         const elem *token = row < 0 ? yn : wte + row * C;
         const elem *position = wpe + positions[n] * C;
-#pragma omp simd
-        for (int64_t c = 0; c < C; c++) yn[c] = put(get(token[c]) + get(position[c]));
+        EACH_VEC(c, k, C)
+        vec_store(yn + c, vec_load(token + c, k) + vec_load(position + c, k), k);
     }
 }
 
 static void add_row(float *restrict dw, const elem *restrict dy, int64_t C)
 {
-#pragma omp simd
-    for (int64_t c = 0; c < C; c++) dw[c] += get(dy[c]);
+    EACH_VEC(c, k, C) vec_add_to(dw + c, vec_load(dy + c, k), k);
 }
 
 /* A row of a table belongs to one thread: equal tokens of a batch never meet in two threads, and

@@ -1,32 +1,21 @@
 #include "nn/ops_cpu.h"
-#include "nn/simd_math.h"
+#include "nn/stripe.h"
+#include "nn/vec.h"
+
+/* A form's value and slope at x. */
+struct gelu_point {
+    vec y, slope;
+};
+typedef struct gelu_point gelu_form(vec x);
 
 /* (1 + tanh(u)) / 2 = sigmoid(2u) =: s, which needs one exp and does not cancel for x << 0:
  *   y = x s      dy/dx = s + x s (1 - s) 2 du/dx
  * with 2u = a (x + b x^3), a = 2 sqrt(2/pi), b = 0.044715. */
-#define GELU_A 1.5957691216057308f
-#define GELU_B 0.044715f
-
-static inline float gelu_sigmoid(float x)
+static inline struct gelu_point gelu_tanh(vec x)
 {
-    const float u2 = GELU_A * x * (1.0f + GELU_B * x * x);
-    return 1.0f / (1.0f + nn_exp(-u2));
-}
-
-void NN_CPU(gelu_fwd)(int threads, elem *y, const elem *x, int64_t n)
-{
-#pragma omp parallel for simd num_threads(threads) schedule(static)
-    for (int64_t i = 0; i < n; i++) y[i] = put(get(x[i]) * gelu_sigmoid(get(x[i])));
-}
-
-void NN_CPU(gelu_bwd)(int threads, elem *dx, const elem *dy, const elem *x, int64_t n)
-{
-#pragma omp parallel for simd num_threads(threads) schedule(static)
-    for (int64_t i = 0; i < n; i++) {
-        const float xi = get(x[i]), s = gelu_sigmoid(xi);
-        const float du2 = GELU_A * (1.0f + 3.0f * GELU_B * xi * xi);
-        dx[i] = put(get(dy[i]) * (s + xi * s * (1.0f - s) * du2));
-    }
+    const float a = 1.5957691216057308f, b = 0.044715f;
+    const vec xx = x * x, s = vec_sigmoid(a * x * (1.0f + b * xx)), y = x * s;
+    return (struct gelu_point){y, s + y * (1.0f - s) * (a + 3.0f * a * b * xx)};
 }
 
 /* Phi(x) = erfc(-x / sqrt(2)) / 2, relative error below 2e-7: Press et al., Numerical Recipes in
@@ -48,19 +37,58 @@ static inline float normal_cdf(float x)
     return x < 0 ? tail : 1.0f - tail;
 }
 
-void NN_CPU(gelu_erf_fwd)(int threads, elem *y, const elem *x, int64_t n)
+/* y = x Phi(x)      dy/dx = Phi(x) + x phi(x), phi(x) = exp(-x^2/2) / sqrt(2 pi) */
+static inline struct gelu_point gelu_exact(vec x)
 {
-#pragma omp parallel for simd num_threads(threads) schedule(static)
-    for (int64_t i = 0; i < n; i++) y[i] = put(get(x[i]) * normal_cdf(get(x[i])));
+    float cdf[VEC];
+    memcpy(cdf, &x, sizeof cdf);
+    for (int i = 0; i < VEC; i++) cdf[i] = normal_cdf(cdf[i]);
+    vec Phi;
+    memcpy(&Phi, cdf, sizeof Phi);
+    const vec phi = 0.39894228040143268f * vec_exp(-0.5f * x * x);
+    return (struct gelu_point){x * Phi, Phi + x * phi};
 }
 
-/* dy/dx = Phi(x) + x phi(x), phi(x) = exp(-x^2/2) / sqrt(2 pi) */
-void NN_CPU(gelu_erf_bwd)(int threads, elem *dx, const elem *dy, const elem *x, int64_t n)
+static inline void row_fwd(gelu_form *form, elem *y, const elem *x, int64_t F)
 {
-#pragma omp parallel for simd num_threads(threads) schedule(static)
-    for (int64_t i = 0; i < n; i++) {
-        const float xi = get(x[i]);
-        const float phi = 0.39894228040143268f * nn_exp(-0.5f * xi * xi);
-        dx[i] = put(get(dy[i]) * (normal_cdf(xi) + xi * phi));
+    EACH_VEC(f, k, F) vec_store(y + f, form(vec_load(x + f, k)).y, k);
+}
+
+/* y, db: NULL, or to be made again and added to */
+static inline void row_bwd(gelu_form *form, elem *dx, elem *y, float *db, const elem *dy,
+                           const elem *x, int64_t F)
+{
+    EACH_VEC(f, k, F)
+    {
+        const struct gelu_point p = form(vec_load(x + f, k));
+        const vec d = vec_load(dy + f, k) * p.slope;
+        vec_store(dx + f, d, k);
+        if (y) vec_store(y + f, p.y, k);
+        if (db) vec_add_to(db + f, d, k);
     }
 }
+
+/* Both functions of a form.  Each thread sums its rows' share of db on its own. */
+#define FORM(name, form)                                                                 \
+    void NN_CPU(name##_fwd)(int threads, elem *y, const elem *x, int64_t N, int64_t F)   \
+    {                                                                                    \
+        _Pragma(                                                                         \
+            "omp parallel for num_threads(threads) schedule(static)") for (int64_t n =   \
+                                                                               0;        \
+                                                                           n < N; n++)   \
+            row_fwd(form, y + n * F, x + n * F, F);                                      \
+    }                                                                                    \
+    void NN_CPU(name##_bwd)(int threads, elem *dx, elem *y, float *db, float *partial,   \
+                            const elem *dy, const elem *x, int64_t N, int64_t F)         \
+    {                                                                                    \
+        _Pragma("omp parallel num_threads(threads)")                                     \
+        {                                                                                \
+            float *mine = db ? stripe_partial(partial, F) : NULL;                        \
+            _Pragma("omp for schedule(static)") for (int64_t n = 0; n < N; n++) row_bwd( \
+                form, dx + n * F, y ? y + n * F : NULL, mine, dy + n * F, x + n * F, F); \
+            if (db) stripe_add_partials(db, partial, F);                                 \
+        }                                                                                \
+    }
+
+FORM(gelu, gelu_tanh)
+FORM(gelu_erf, gelu_exact)

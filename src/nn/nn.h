@@ -113,26 +113,29 @@ struct nn_norm {
 };
 
 /* RMSNorm (Zhang and Sennrich 2019, arXiv:1910.07467, equation 4):
- *   rstd = 1/sqrt(mean(x^2) + eps)      y = x * rstd * w
- * y, x: [N,C]; rstd: [N], kept for backward. */
+ *   rstd = 1/sqrt(mean(x^2) + eps)      y = x * rstd * w + residual
+ * y, x, residual: [N,C]; residual may be NULL, y must not overlap it; rstd: [N], kept for
+ * backward. */
 void nn_rmsnorm_fwd(struct nn *nn, struct tensor *y, struct tensor *rstd,
-                    const struct tensor *x, const struct nn_norm *p);
-/*   g = dy * w      dx += rstd * (g - x * rstd^2 * mean(g * x))      dw += sum_n dy * x * rstd
- * dx accumulates: it is the gradient of the residual stream. */
+                    const struct tensor *x, const struct tensor *residual,
+                    const struct nn_norm *p);
+/*   g = dy * w      dx = rstd * (g - x * rstd^2 * mean(g * x))      dw += sum_n dy * x * rstd
+ * NN_ACCUM: dx +=, which is what the residual stream's gradient needs. */
 void nn_rmsnorm_bwd(struct nn *nn, struct tensor *dx, const struct tensor *dy,
                     const struct tensor *x, const struct tensor *rstd,
-                    const struct nn_norm *p);
+                    const struct nn_norm *p, enum nn_accum mode);
 
 /* LayerNorm (Ba et al. 2016, arXiv:1607.06450, section 3):
- *   xhat = (x - mean) * rstd, rstd = 1/sqrt(var + eps)      y = xhat * w + b
- * stats: [N,2] = mean, rstd. */
+ *   xhat = (x - mean) * rstd, rstd = 1/sqrt(var + eps)      y = xhat * w + b + residual
+ * stats: [N,2] = mean, rstd; residual as above. */
 void nn_layernorm_fwd(struct nn *nn, struct tensor *y, struct tensor *stats,
-                      const struct tensor *x, const struct nn_norm *p);
-/*   g = dy * w      dx += rstd * (g - mean(g) - xhat * mean(g * xhat))
+                      const struct tensor *x, const struct tensor *residual,
+                      const struct nn_norm *p);
+/*   g = dy * w      dx = rstd * (g - mean(g) - xhat * mean(g * xhat)), or dx +=
  *   dw += sum_n dy * xhat      db += sum_n dy */
 void nn_layernorm_bwd(struct nn *nn, struct tensor *dx, const struct tensor *dy,
                       const struct tensor *x, const struct tensor *stats,
-                      const struct nn_norm *p);
+                      const struct nn_norm *p, enum nn_accum mode);
 
 /* ---- rope.c: rotary positions ----------------------------------------------------------- */
 
@@ -246,22 +249,27 @@ void nn_attention_decode(struct nn *nn, struct tensor *y, struct tensor *cache_k
 
 /* ---- gelu.c, swiglu.c ------------------------------------------------------------------- */
 
-/* GELU, tanh form (Hendrycks and Gimpel 2016, arXiv:1606.08415, section 2):
- *   y = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))           y, x: same shape */
+/* Backward gives, in the same pass, what else is to be had of it: y, made again so that nobody has
+ * to keep it, and db += sum_n dx[n,:], the gradient of a bias that x has in it.  Either may be
+ * NULL.  dx, dy, y, x: [N,F]; db: [F].
+ *
+ * GELU, tanh form (Hendrycks and Gimpel 2016, arXiv:1606.08415, section 2):
+ *   y = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) */
 void nn_gelu_fwd(struct nn *nn, struct tensor *y, const struct tensor *x);
-void nn_gelu_bwd(struct nn *nn, struct tensor *dx, const struct tensor *dy,
-                 const struct tensor *x); /* dx may be dy */
+void nn_gelu_bwd(struct nn *nn, struct tensor *dx, struct tensor *y, struct tensor *db,
+                 const struct tensor *dy, const struct tensor *x); /* dx may be dy */
 
-/* GELU itself (section 2):   y = x Phi(x) = x/2 erfc(-x/sqrt(2))       y, x: same shape */
+/* GELU itself (section 2):   y = x Phi(x) = x/2 erfc(-x/sqrt(2)) */
 void nn_gelu_erf_fwd(struct nn *nn, struct tensor *y, const struct tensor *x);
-void nn_gelu_erf_bwd(struct nn *nn, struct tensor *dx, const struct tensor *dy,
+void nn_gelu_erf_bwd(struct nn *nn, struct tensor *dx, struct tensor *y,
+                     struct tensor *db, const struct tensor *dy,
                      const struct tensor *x); /* dx may be dy */
 
 /* SwiGLU (Shazeer 2020, arXiv:2002.05202, equation 6): gu[N,2F] = gate | up
- *   y = gate * sigmoid(gate) * up                                y: [N,F] */
+ *   y = gate * sigmoid(gate) * up                  y: [N,F]; db: [2F] */
 void nn_swiglu_fwd(struct nn *nn, struct tensor *y, const struct tensor *gu);
-void nn_swiglu_bwd(struct nn *nn, struct tensor *dgu, const struct tensor *dy,
-                   const struct tensor *gu);
+void nn_swiglu_bwd(struct nn *nn, struct tensor *dgu, struct tensor *y, struct tensor *db,
+                   const struct tensor *dy, const struct tensor *gu);
 
 /* ---- embedding.c ------------------------------------------------------------------------ */
 

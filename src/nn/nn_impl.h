@@ -32,10 +32,18 @@ struct nn_ops {
     void (*bias_bwd)(struct nn *nn, struct tensor *db, const struct tensor *dy);
     void (*rmsnorm_bwd)(struct nn *nn, struct tensor *dx, const struct tensor *dy,
                         const struct tensor *x, const struct tensor *rstd,
-                        const struct nn_norm *p);
+                        const struct nn_norm *p, enum nn_accum mode);
     void (*layernorm_bwd)(struct nn *nn, struct tensor *dx, const struct tensor *dy,
                           const struct tensor *x, const struct tensor *stats,
-                          const struct nn_norm *p);
+                          const struct nn_norm *p, enum nn_accum mode);
+    void (*gelu_bwd)(struct nn *nn, struct tensor *dx, struct tensor *y,
+                     struct tensor *db, const struct tensor *dy, const struct tensor *x);
+    void (*gelu_erf_bwd)(struct nn *nn, struct tensor *dx, struct tensor *y,
+                         struct tensor *db, const struct tensor *dy,
+                         const struct tensor *x);
+    void (*swiglu_bwd)(struct nn *nn, struct tensor *dgu, struct tensor *y,
+                       struct tensor *db, const struct tensor *dy,
+                       const struct tensor *gu);
     void (*attention_fwd)(struct nn *nn, struct tensor *y, struct tensor *lse,
                           const struct tensor *qkv, const struct nn_attention *a);
     void (*attention_bwd)(struct nn *nn, struct tensor *dqkv, const struct tensor *dy,
@@ -65,17 +73,15 @@ struct nn_ops {
     void (*bias_add)(struct nn *nn, struct tensor *y, const struct tensor *x,
                      const struct tensor *b);
     void (*rmsnorm_fwd)(struct nn *nn, struct tensor *y, struct tensor *rstd,
-                        const struct tensor *x, const struct nn_norm *p);
+                        const struct tensor *x, const struct tensor *residual,
+                        const struct nn_norm *p);
     void (*layernorm_fwd)(struct nn *nn, struct tensor *y, struct tensor *stats,
-                          const struct tensor *x, const struct nn_norm *p);
+                          const struct tensor *x, const struct tensor *residual,
+                          const struct nn_norm *p);
     void (*rope)(struct nn *nn, struct tensor *x, const struct nn_rope *r,
                  float sign); /* +1 turns, -1 turns back */
     void (*gelu_fwd)(struct nn *nn, struct tensor *y, const struct tensor *x);
-    void (*gelu_bwd)(struct nn *nn, struct tensor *dx, const struct tensor *dy,
-                     const struct tensor *x);
     void (*gelu_erf_fwd)(struct nn *nn, struct tensor *y, const struct tensor *x);
-    void (*gelu_erf_bwd)(struct nn *nn, struct tensor *dx, const struct tensor *dy,
-                         const struct tensor *x);
     void (*qk_norm_sums)(struct nn *nn, struct tensor *sums, struct tensor *raw,
                          const struct tensor *qkv, const struct nn_qk_norm *p);
     void (*qk_norm_fwd)(struct nn *nn, struct tensor *qkv, const struct tensor *raw,
@@ -83,8 +89,6 @@ struct nn_ops {
     void (*qk_norm_dots)(struct nn *nn, struct tensor *dots, const struct tensor *dqkv,
                          const struct tensor *raw, const struct nn_qk_norm *p);
     void (*swiglu_fwd)(struct nn *nn, struct tensor *y, const struct tensor *gu);
-    void (*swiglu_bwd)(struct nn *nn, struct tensor *dgu, const struct tensor *dy,
-                       const struct tensor *gu);
     void (*embedding_fwd)(struct nn *nn, struct tensor *y, const struct tensor *wte,
                           const struct tensor *wpe, const int32_t *tokens,
                           const int32_t *positions, int64_t first_token);

@@ -15,6 +15,14 @@ static int64_t cols_of(const struct tensor *x)
     return x->shape[1];
 }
 
+/* Threads for a pass over x: none for less work than it takes to call it in. */
+static int team(const struct nn *nn, const struct tensor *x)
+{
+    enum { LEAST_NUMBERS = 2048 };
+    const int64_t most = tensor_elements(x) / LEAST_NUMBERS;
+    return most >= nn->n_threads ? nn->n_threads : most > 1 ? (int)most : 1;
+}
+
 /* ---- with scratch ------------------------------------------------------------------------ */
 
 static void matmul(struct nn *nn, struct tensor *c, const struct tensor *a, bool trans_a,
@@ -31,7 +39,7 @@ static void bias_add(struct nn *nn, struct tensor *y, const struct tensor *x,
                      const struct tensor *b)
 {
     NN_CPU(bias_add)
-    (nn->n_threads, elems(y), elems(x), b ? elems(b) : NULL, rows_of(y), cols_of(y));
+    (team(nn, y), elems(y), elems(x), b ? elems(b) : NULL, rows_of(y), cols_of(y));
 }
 
 static void linear_fwd(struct nn *nn, struct tensor *y, const struct tensor *x,
@@ -46,7 +54,7 @@ static void linear_fwd(struct nn *nn, struct tensor *y, const struct tensor *x,
 
 static void gelu_fwd(struct nn *nn, struct tensor *y, const struct tensor *x)
 {
-    NN_CPU(gelu_fwd)(nn->n_threads, elems(y), elems(x), tensor_elements(x));
+    NN_CPU(gelu_fwd)(team(nn, x), elems(y), elems(x), rows_of(x), cols_of(x));
 }
 
 static void linear_gelu_fwd(struct nn *nn, struct tensor *y, struct tensor *u,
@@ -61,36 +69,73 @@ static void bias_bwd(struct nn *nn, struct tensor *db, const struct tensor *dy)
 {
     if (nn->measuring) return;
     NN_CPU(bias_bwd)
-    (nn->n_threads, tensor_f32(db), elems(dy), rows_of(dy), cols_of(dy));
+    (team(nn, dy), tensor_f32(db), elems(dy), rows_of(dy), cols_of(dy));
 }
 
 /* Each thread sums its rows' share of dw, and of db, on its own. */
 static void rmsnorm_bwd(struct nn *nn, struct tensor *dx, const struct tensor *dy,
                         const struct tensor *x, const struct tensor *rstd,
-                        const struct nn_norm *p)
+                        const struct nn_norm *p, enum nn_accum mode)
 {
     const size_t mark = arena_mark(&nn->scratch);
     float *partial = arena_floats(&nn->scratch, nn->n_threads * cols_of(x));
     if (!nn->measuring) {
         NN_CPU(rmsnorm_bwd)
-        (nn->n_threads, elems(dx), tensor_f32(p->dw), partial, elems(dy), elems(x),
-         tensor_f32(rstd), elems(p->w), rows_of(x), cols_of(x));
+        (team(nn, x), elems(dx), tensor_f32(p->dw), partial, elems(dy), elems(x),
+         tensor_f32(rstd), elems(p->w), rows_of(x), cols_of(x), mode == NN_ACCUM);
     }
     arena_rewind(&nn->scratch, mark);
 }
 
 static void layernorm_bwd(struct nn *nn, struct tensor *dx, const struct tensor *dy,
                           const struct tensor *x, const struct tensor *stats,
-                          const struct nn_norm *p)
+                          const struct nn_norm *p, enum nn_accum mode)
 {
     const size_t mark = arena_mark(&nn->scratch);
     float *partial = arena_floats(&nn->scratch, nn->n_threads * 2 * cols_of(x));
     if (!nn->measuring) {
         NN_CPU(layernorm_bwd)
-        (nn->n_threads, elems(dx), tensor_f32(p->dw), tensor_f32(p->db), partial,
-         elems(dy), elems(x), tensor_f32(stats), elems(p->w), rows_of(x), cols_of(x));
+        (team(nn, x), elems(dx), tensor_f32(p->dw), tensor_f32(p->db), partial, elems(dy),
+         elems(x), tensor_f32(stats), elems(p->w), rows_of(x), cols_of(x),
+         mode == NN_ACCUM);
     }
     arena_rewind(&nn->scratch, mark);
+}
+
+/* The code of one activation's backward. */
+typedef void activation_bwd(int threads, elem *dx, elem *y, float *db, float *partial,
+                            const elem *dy, const elem *x, int64_t N, int64_t F);
+
+static void run_activation_bwd(struct nn *nn, activation_bwd *run, struct tensor *dx,
+                               struct tensor *y, struct tensor *db,
+                               const struct tensor *dy, const struct tensor *x)
+{
+    const size_t mark = arena_mark(&nn->scratch);
+    float *partial = db ? arena_floats(&nn->scratch, nn->n_threads * cols_of(dx)) : NULL;
+    if (!nn->measuring)
+        run(team(nn, x), elems(dx), y ? elems(y) : NULL, db ? tensor_f32(db) : NULL,
+            partial, elems(dy), elems(x), rows_of(dy), cols_of(dy));
+    arena_rewind(&nn->scratch, mark);
+}
+
+static void gelu_bwd(struct nn *nn, struct tensor *dx, struct tensor *y,
+                     struct tensor *db, const struct tensor *dy, const struct tensor *x)
+{
+    run_activation_bwd(nn, NN_CPU(gelu_bwd), dx, y, db, dy, x);
+}
+
+static void gelu_erf_bwd(struct nn *nn, struct tensor *dx, struct tensor *y,
+                         struct tensor *db, const struct tensor *dy,
+                         const struct tensor *x)
+{
+    run_activation_bwd(nn, NN_CPU(gelu_erf_bwd), dx, y, db, dy, x);
+}
+
+static void swiglu_bwd(struct nn *nn, struct tensor *dgu, struct tensor *y,
+                       struct tensor *db, const struct tensor *dy,
+                       const struct tensor *gu)
+{
+    run_activation_bwd(nn, NN_CPU(swiglu_bwd), dgu, y, db, dy, gu);
 }
 
 static void qk_norm_bwd(struct nn *nn, struct tensor *dqkv, const struct tensor *raw,
@@ -101,7 +146,7 @@ static void qk_norm_bwd(struct nn *nn, struct tensor *dqkv, const struct tensor 
     float *partial = arena_floats(&nn->scratch, nn->n_threads * cols_of(raw));
     if (!nn->measuring) {
         NN_CPU(qk_norm_bwd)
-        (nn->n_threads, elems(dqkv), partial, elems(raw), tensor_f32(sums),
+        (team(nn, raw), elems(dqkv), partial, elems(raw), tensor_f32(sums),
          tensor_f32(dots), rows_of(raw), cols_of(dqkv), p);
     }
     arena_rewind(&nn->scratch, mark);
@@ -206,7 +251,7 @@ static void embedding_bwd(struct nn *nn, struct tensor *dwte, struct tensor *dwp
     if (nn->measuring) return;
     const struct token_rows rows = token_rows_of(dwte, first_token);
     NN_CPU(embedding_bwd)
-    (nn->n_threads, tensor_f32(dwte), dwpe ? tensor_f32(dwpe) : NULL, elems(dy), tokens,
+    (team(nn, dy), tensor_f32(dwte), dwpe ? tensor_f32(dwpe) : NULL, elems(dy), tokens,
      positions, rows_of(dy), cols_of(dy), &rows);
 }
 
@@ -218,51 +263,39 @@ static void sum_squares(struct nn *nn, double *sum, const float *x, int64_t n)
 /* ---- without ----------------------------------------------------------------------------- */
 
 static void rmsnorm_fwd(struct nn *nn, struct tensor *y, struct tensor *rstd,
-                        const struct tensor *x, const struct nn_norm *p)
+                        const struct tensor *x, const struct tensor *residual,
+                        const struct nn_norm *p)
 {
     NN_CPU(rmsnorm_fwd)
-    (nn->n_threads, elems(y), tensor_f32(rstd), elems(x), elems(p->w), p->eps, rows_of(x),
-     cols_of(x));
+    (team(nn, x), elems(y), tensor_f32(rstd), elems(x), residual ? elems(residual) : NULL,
+     elems(p->w), p->eps, rows_of(x), cols_of(x));
 }
 
 static void layernorm_fwd(struct nn *nn, struct tensor *y, struct tensor *stats,
-                          const struct tensor *x, const struct nn_norm *p)
+                          const struct tensor *x, const struct tensor *residual,
+                          const struct nn_norm *p)
 {
     NN_CPU(layernorm_fwd)
-    (nn->n_threads, elems(y), tensor_f32(stats), elems(x), elems(p->w), elems(p->b),
-     p->eps, rows_of(x), cols_of(x));
+    (team(nn, x), elems(y), tensor_f32(stats), elems(x),
+     residual ? elems(residual) : NULL, elems(p->w), elems(p->b), p->eps, rows_of(x),
+     cols_of(x));
 }
 
 static void rope(struct nn *nn, struct tensor *x, const struct nn_rope *r, float sign)
 {
-    NN_CPU(rope)(nn->n_threads, elems(x), rows_of(x), cols_of(x), r, sign);
-}
-
-static void gelu_bwd(struct nn *nn, struct tensor *dx, const struct tensor *dy,
-                     const struct tensor *x)
-{
-    NN_CPU(gelu_bwd)
-    (nn->n_threads, elems(dx), elems(dy), elems(x), tensor_elements(x));
+    NN_CPU(rope)(team(nn, x), elems(x), rows_of(x), cols_of(x), r, sign);
 }
 
 static void gelu_erf_fwd(struct nn *nn, struct tensor *y, const struct tensor *x)
 {
-    NN_CPU(gelu_erf_fwd)
-    (nn->n_threads, elems(y), elems(x), tensor_elements(x));
-}
-
-static void gelu_erf_bwd(struct nn *nn, struct tensor *dx, const struct tensor *dy,
-                         const struct tensor *x)
-{
-    NN_CPU(gelu_erf_bwd)
-    (nn->n_threads, elems(dx), elems(dy), elems(x), tensor_elements(x));
+    NN_CPU(gelu_erf_fwd)(team(nn, x), elems(y), elems(x), rows_of(x), cols_of(x));
 }
 
 static void qk_norm_sums(struct nn *nn, struct tensor *sums, struct tensor *raw,
                          const struct tensor *qkv, const struct nn_qk_norm *p)
 {
     NN_CPU(qk_norm_sums)
-    (nn->n_threads, tensor_f32(sums), elems(raw), elems(qkv), rows_of(raw), cols_of(qkv),
+    (team(nn, raw), tensor_f32(sums), elems(raw), elems(qkv), rows_of(raw), cols_of(qkv),
      p);
 }
 
@@ -270,7 +303,7 @@ static void qk_norm_fwd(struct nn *nn, struct tensor *qkv, const struct tensor *
                         const struct tensor *sums, const struct nn_qk_norm *p)
 {
     NN_CPU(qk_norm_fwd)
-    (nn->n_threads, elems(qkv), elems(raw), tensor_f32(sums), rows_of(raw), cols_of(qkv),
+    (team(nn, raw), elems(qkv), elems(raw), tensor_f32(sums), rows_of(raw), cols_of(qkv),
      p);
 }
 
@@ -278,21 +311,14 @@ static void qk_norm_dots(struct nn *nn, struct tensor *dots, const struct tensor
                          const struct tensor *raw, const struct nn_qk_norm *p)
 {
     NN_CPU(qk_norm_dots)
-    (nn->n_threads, tensor_f32(dots), elems(dqkv), elems(raw), rows_of(raw),
+    (team(nn, raw), tensor_f32(dots), elems(dqkv), elems(raw), rows_of(raw),
      cols_of(dqkv), p);
 }
 
 static void swiglu_fwd(struct nn *nn, struct tensor *y, const struct tensor *gu)
 {
     NN_CPU(swiglu_fwd)
-    (nn->n_threads, elems(y), elems(gu), rows_of(y), cols_of(y));
-}
-
-static void swiglu_bwd(struct nn *nn, struct tensor *dgu, const struct tensor *dy,
-                       const struct tensor *gu)
-{
-    NN_CPU(swiglu_bwd)
-    (nn->n_threads, elems(dgu), elems(dy), elems(gu), rows_of(dy), cols_of(dy));
+    (team(nn, gu), elems(y), elems(gu), rows_of(y), cols_of(y));
 }
 
 static void embedding_fwd(struct nn *nn, struct tensor *y, const struct tensor *wte,
@@ -301,7 +327,7 @@ static void embedding_fwd(struct nn *nn, struct tensor *y, const struct tensor *
 {
     const struct token_rows rows = token_rows_of(wte, first_token);
     NN_CPU(embedding_fwd)
-    (nn->n_threads, elems(y), elems(wte), wpe ? elems(wpe) : NULL, tokens, positions,
+    (team(nn, y), elems(y), elems(wte), wpe ? elems(wpe) : NULL, tokens, positions,
      rows_of(y), cols_of(y), &rows);
 }
 
@@ -318,7 +344,7 @@ static void softmax_loss(struct nn *nn, struct nn_loss *loss, struct tensor *log
                          int64_t V, const struct nn_loss_rows *rows)
 {
     CHECK(cols_of(logits) == V); /* here nothing is gained by longer rows */
-    NN_CPU(softmax_loss)(nn->n_threads, elems(logits), rows_of(logits), V, rows);
+    NN_CPU(softmax_loss)(team(nn, logits), elems(logits), rows_of(logits), V, rows);
     add_losses(loss, rows, rows_of(logits));
 }
 
@@ -328,7 +354,7 @@ static void softmax_stats(struct nn *nn, float *stats, const struct tensor *logi
 {
     CHECK(cols_of(logits) == V);
     NN_CPU(softmax_stats)
-    (nn->n_threads, stats, elems(logits), targets, rows_of(logits), V, slice);
+    (team(nn, logits), stats, elems(logits), targets, rows_of(logits), V, slice);
 }
 
 static void softmax_part(struct nn *nn, struct nn_loss *loss, struct tensor *logits,
@@ -336,7 +362,7 @@ static void softmax_part(struct nn *nn, struct nn_loss *loss, struct tensor *log
                          const struct nn_vocab_slice *slice)
 {
     NN_CPU(softmax_part)
-    (nn->n_threads, elems(logits), rows_of(logits), V, rows, stats, slice);
+    (team(nn, logits), elems(logits), rows_of(logits), V, rows, stats, slice);
     add_losses(loss, rows, rows_of(logits));
 }
 
@@ -356,7 +382,7 @@ static void copy_columns(struct nn *nn, struct tensor *y, int64_t y_col,
                          const struct tensor *x, int64_t x_col, int64_t cols)
 {
     const size_t yb = dtype_bytes(y->dtype), xb = dtype_bytes(x->dtype);
-#pragma omp parallel for num_threads(nn->n_threads) schedule(static)
+#pragma omp parallel for num_threads(team(nn, y)) schedule(static)
     for (int64_t n = 0; n < rows_of(y); n++)
         dtype_convert((char *)y->data + (size_t)(n * cols_of(y) + y_col) * yb, y->dtype,
                       (const char *)x->data + (size_t)(n * cols_of(x) + x_col) * xb,
@@ -365,7 +391,7 @@ static void copy_columns(struct nn *nn, struct tensor *y, int64_t y_col,
 
 static void add(struct nn *nn, struct tensor *y, const struct tensor *x)
 {
-    NN_CPU(add)(nn->n_threads, elems(y), elems(x), tensor_elements(y));
+    NN_CPU(add)(team(nn, y), elems(y), elems(x), tensor_elements(y));
 }
 
 const struct nn_ops NN_CPU(nn_ops) = {
@@ -376,6 +402,9 @@ const struct nn_ops NN_CPU(nn_ops) = {
     .bias_bwd = bias_bwd,
     .rmsnorm_bwd = rmsnorm_bwd,
     .layernorm_bwd = layernorm_bwd,
+    .gelu_bwd = gelu_bwd,
+    .gelu_erf_bwd = gelu_erf_bwd,
+    .swiglu_bwd = swiglu_bwd,
     .attention_fwd = attention_fwd,
     .attention_bwd = attention_bwd,
     .attention_part_fwd = attention_part_fwd,
@@ -388,15 +417,12 @@ const struct nn_ops NN_CPU(nn_ops) = {
     .layernorm_fwd = layernorm_fwd,
     .rope = rope,
     .gelu_fwd = gelu_fwd,
-    .gelu_bwd = gelu_bwd,
     .gelu_erf_fwd = gelu_erf_fwd,
-    .gelu_erf_bwd = gelu_erf_bwd,
     .qk_norm_sums = qk_norm_sums,
     .qk_norm_fwd = qk_norm_fwd,
     .qk_norm_dots = qk_norm_dots,
     .qk_norm_bwd = qk_norm_bwd,
     .swiglu_fwd = swiglu_fwd,
-    .swiglu_bwd = swiglu_bwd,
     .embedding_fwd = embedding_fwd,
     .softmax_loss = softmax_loss,
     .softmax_stats = softmax_stats,

@@ -14,16 +14,20 @@ void NN_CPU(matmul)(int threads, const struct tensor *c, const struct tensor *a,
 void NN_CPU(bias_add)(int threads, elem *y, const elem *x, const elem *b, int64_t N,
                       int64_t O);
 void NN_CPU(bias_bwd)(int threads, float *db, const elem *dy, int64_t N, int64_t O);
-void NN_CPU(rmsnorm_fwd)(int threads, elem *y, float *rstd, const elem *x, const elem *w,
-                         float eps, int64_t N, int64_t C);
+/* residual: NULL, or what y has in it besides the norm; adds: to dx, instead of setting it;
+ * partial: [threads, C], for layernorm twice */
+void NN_CPU(rmsnorm_fwd)(int threads, elem *y, float *rstd, const elem *x,
+                         const elem *residual, const elem *w, float eps, int64_t N,
+                         int64_t C);
 void NN_CPU(rmsnorm_bwd)(int threads, elem *dx, float *dw, float *partial, const elem *dy,
                          const elem *x, const float *rstd, const elem *w, int64_t N,
-                         int64_t C);
+                         int64_t C, bool adds);
 void NN_CPU(layernorm_fwd)(int threads, elem *y, float *stats, const elem *x,
-                           const elem *w, const elem *b, float eps, int64_t N, int64_t C);
+                           const elem *residual, const elem *w, const elem *b, float eps,
+                           int64_t N, int64_t C);
 void NN_CPU(layernorm_bwd)(int threads, elem *dx, float *dw, float *db, float *partial,
                            const elem *dy, const elem *x, const float *stats,
-                           const elem *w, int64_t N, int64_t C);
+                           const elem *w, int64_t N, int64_t C, bool adds);
 void NN_CPU(rope)(int threads, elem *x, int64_t N, int64_t W, const struct nn_rope *r,
                   float sign);
 /* W: width of a row of qkv */
@@ -54,14 +58,16 @@ void NN_CPU(attention_bwd)(int threads, const struct attention_gradients *g,
 void NN_CPU(attention_decode)(int threads, elem *y, elem *cache_k, elem *cache_v,
                               float *scratch, const elem *qkv, int64_t length,
                               const struct nn_attention *a);
-void NN_CPU(gelu_fwd)(int threads, elem *y, const elem *x, int64_t n);
-void NN_CPU(gelu_bwd)(int threads, elem *dx, const elem *dy, const elem *x, int64_t n);
-void NN_CPU(gelu_erf_fwd)(int threads, elem *y, const elem *x, int64_t n);
-void NN_CPU(gelu_erf_bwd)(int threads, elem *dx, const elem *dy, const elem *x,
-                          int64_t n);
+/* y and db: may be NULL; partial: [threads, columns of dx] */
+void NN_CPU(gelu_fwd)(int threads, elem *y, const elem *x, int64_t N, int64_t F);
+void NN_CPU(gelu_bwd)(int threads, elem *dx, elem *y, float *db, float *partial,
+                      const elem *dy, const elem *x, int64_t N, int64_t F);
+void NN_CPU(gelu_erf_fwd)(int threads, elem *y, const elem *x, int64_t N, int64_t F);
+void NN_CPU(gelu_erf_bwd)(int threads, elem *dx, elem *y, float *db, float *partial,
+                          const elem *dy, const elem *x, int64_t N, int64_t F);
 void NN_CPU(swiglu_fwd)(int threads, elem *y, const elem *gu, int64_t N, int64_t F);
-void NN_CPU(swiglu_bwd)(int threads, elem *dgu, const elem *dy, const elem *gu, int64_t N,
-                        int64_t F);
+void NN_CPU(swiglu_bwd)(int threads, elem *dgu, elem *y, float *db, float *partial,
+                        const elem *dy, const elem *gu, int64_t N, int64_t F);
 /* Tokens [first, first + n) have rows in a table. */
 struct token_rows {
     int64_t first, n;

@@ -66,13 +66,21 @@ static void bias_bwd(struct nn *nn, struct tensor *db, const struct tensor *dy)
     arena_rewind(&nn->scratch, mark);
 }
 
+/* The kernels of norms add to dx. */
+static void start(struct nn *nn, const struct tensor *dx, enum nn_accum mode)
+{
+    if (!nn->measuring && mode == NN_ASSIGN)
+        device_zero(nn->device, dx->data, tensor_bytes(dx));
+}
+
 static void rmsnorm_bwd(struct nn *nn, struct tensor *dx, const struct tensor *dy,
                         const struct tensor *x, const struct tensor *rstd,
-                        const struct nn_norm *p)
+                        const struct nn_norm *p, enum nn_accum mode)
 {
     const int64_t N = rows_of(x), C = cols_of(x);
     const size_t mark = arena_mark(&nn->scratch);
     float *partial = arena_floats(&nn->scratch, cuda_rmsnorm_bwd_floats(N, C));
+    start(nn, dx, mode);
     if (!nn->measuring)
         cuda_rmsnorm_bwd(stream_of(nn), x->dtype, dx->data, tensor_f32(p->dw), partial,
                          dy->data, x->data, tensor_f32(rstd), p->w->data, N, C);
@@ -81,16 +89,46 @@ static void rmsnorm_bwd(struct nn *nn, struct tensor *dx, const struct tensor *d
 
 static void layernorm_bwd(struct nn *nn, struct tensor *dx, const struct tensor *dy,
                           const struct tensor *x, const struct tensor *stats,
-                          const struct nn_norm *p)
+                          const struct nn_norm *p, enum nn_accum mode)
 {
     const int64_t N = rows_of(x), C = cols_of(x);
     const size_t mark = arena_mark(&nn->scratch);
     float *partial = arena_floats(&nn->scratch, cuda_layernorm_bwd_floats(N, C));
+    start(nn, dx, mode);
     if (!nn->measuring)
         cuda_layernorm_bwd(stream_of(nn), x->dtype, dx->data, tensor_f32(p->dw),
                            tensor_f32(p->db), partial, dy->data, x->data,
                            tensor_f32(stats), p->w->data, N, C);
     arena_rewind(&nn->scratch, mark);
+}
+
+static void gelu_bwd(struct nn *nn, struct tensor *dx, struct tensor *y,
+                     struct tensor *db, const struct tensor *dy, const struct tensor *x)
+{
+    if (!nn->measuring)
+        cuda_gelu_bwd(stream_of(nn), x->dtype, dx->data, y ? y->data : NULL, dy->data,
+                      x->data, tensor_elements(x));
+    if (db) bias_bwd(nn, db, dx);
+}
+
+static void gelu_erf_bwd(struct nn *nn, struct tensor *dx, struct tensor *y,
+                         struct tensor *db, const struct tensor *dy,
+                         const struct tensor *x)
+{
+    if (!nn->measuring)
+        cuda_gelu_erf_bwd(stream_of(nn), x->dtype, dx->data, y ? y->data : NULL, dy->data,
+                          x->data, tensor_elements(x));
+    if (db) bias_bwd(nn, db, dx);
+}
+
+static void swiglu_bwd(struct nn *nn, struct tensor *dgu, struct tensor *y,
+                       struct tensor *db, const struct tensor *dy,
+                       const struct tensor *gu)
+{
+    if (!nn->measuring)
+        cuda_swiglu_bwd(stream_of(nn), gu->dtype, dgu->data, y ? y->data : NULL, dy->data,
+                        gu->data, rows_of(dy), cols_of(dy));
+    if (db) bias_bwd(nn, db, dgu);
 }
 
 static void qk_norm_bwd(struct nn *nn, struct tensor *dqkv, const struct tensor *raw,
@@ -200,18 +238,27 @@ static void bias_add(struct nn *nn, struct tensor *y, const struct tensor *x,
                   rows_of(y), cols_of(y));
 }
 
+static void add(struct nn *nn, struct tensor *y, const struct tensor *x)
+{
+    cuda_add(stream_of(nn), x->dtype, y->data, x->data, tensor_elements(y));
+}
+
 static void rmsnorm_fwd(struct nn *nn, struct tensor *y, struct tensor *rstd,
-                        const struct tensor *x, const struct nn_norm *p)
+                        const struct tensor *x, const struct tensor *residual,
+                        const struct nn_norm *p)
 {
     cuda_rmsnorm_fwd(stream_of(nn), x->dtype, y->data, tensor_f32(rstd), x->data,
                      p->w->data, p->eps, rows_of(x), cols_of(x));
+    if (residual) add(nn, y, residual);
 }
 
 static void layernorm_fwd(struct nn *nn, struct tensor *y, struct tensor *stats,
-                          const struct tensor *x, const struct nn_norm *p)
+                          const struct tensor *x, const struct tensor *residual,
+                          const struct nn_norm *p)
 {
     cuda_layernorm_fwd(stream_of(nn), x->dtype, y->data, tensor_f32(stats), x->data,
                        p->w->data, p->b->data, p->eps, rows_of(x), cols_of(x));
+    if (residual) add(nn, y, residual);
 }
 
 static void rope(struct nn *nn, struct tensor *x, const struct nn_rope *r, float sign)
@@ -224,23 +271,9 @@ static void gelu_fwd(struct nn *nn, struct tensor *y, const struct tensor *x)
     cuda_gelu_fwd(stream_of(nn), x->dtype, y->data, x->data, tensor_elements(x));
 }
 
-static void gelu_bwd(struct nn *nn, struct tensor *dx, const struct tensor *dy,
-                     const struct tensor *x)
-{
-    cuda_gelu_bwd(stream_of(nn), x->dtype, dx->data, dy->data, x->data,
-                  tensor_elements(x));
-}
-
 static void gelu_erf_fwd(struct nn *nn, struct tensor *y, const struct tensor *x)
 {
     cuda_gelu_erf_fwd(stream_of(nn), x->dtype, y->data, x->data, tensor_elements(x));
-}
-
-static void gelu_erf_bwd(struct nn *nn, struct tensor *dx, const struct tensor *dy,
-                         const struct tensor *x)
-{
-    cuda_gelu_erf_bwd(stream_of(nn), x->dtype, dx->data, dy->data, x->data,
-                      tensor_elements(x));
 }
 
 static void qk_norm_sums(struct nn *nn, struct tensor *sums, struct tensor *raw,
@@ -267,13 +300,6 @@ static void qk_norm_dots(struct nn *nn, struct tensor *dots, const struct tensor
 static void swiglu_fwd(struct nn *nn, struct tensor *y, const struct tensor *gu)
 {
     cuda_swiglu_fwd(stream_of(nn), gu->dtype, y->data, gu->data, rows_of(y), cols_of(y));
-}
-
-static void swiglu_bwd(struct nn *nn, struct tensor *dgu, const struct tensor *dy,
-                       const struct tensor *gu)
-{
-    cuda_swiglu_bwd(stream_of(nn), gu->dtype, dgu->data, dy->data, gu->data, rows_of(dy),
-                    cols_of(dy));
 }
 
 static void embedding_fwd(struct nn *nn, struct tensor *y, const struct tensor *wte,
@@ -332,11 +358,6 @@ static void copy_columns(struct nn *nn, struct tensor *y, int64_t y_col,
                       cols_of(x), rows_of(y), cols);
 }
 
-static void add(struct nn *nn, struct tensor *y, const struct tensor *x)
-{
-    cuda_add(stream_of(nn), x->dtype, y->data, x->data, tensor_elements(y));
-}
-
 const struct nn_ops nn_cuda_ops = {
     .isa = "cuda",
     .open = open_backend,
@@ -347,6 +368,9 @@ const struct nn_ops nn_cuda_ops = {
     .bias_bwd = bias_bwd,
     .rmsnorm_bwd = rmsnorm_bwd,
     .layernorm_bwd = layernorm_bwd,
+    .gelu_bwd = gelu_bwd,
+    .gelu_erf_bwd = gelu_erf_bwd,
+    .swiglu_bwd = swiglu_bwd,
     .attention_fwd = attention_fwd,
     .attention_bwd = attention_bwd,
     .attention_part_fwd = attention_part_fwd,
@@ -359,15 +383,12 @@ const struct nn_ops nn_cuda_ops = {
     .layernorm_fwd = layernorm_fwd,
     .rope = rope,
     .gelu_fwd = gelu_fwd,
-    .gelu_bwd = gelu_bwd,
     .gelu_erf_fwd = gelu_erf_fwd,
-    .gelu_erf_bwd = gelu_erf_bwd,
     .qk_norm_sums = qk_norm_sums,
     .qk_norm_fwd = qk_norm_fwd,
     .qk_norm_dots = qk_norm_dots,
     .qk_norm_bwd = qk_norm_bwd,
     .swiglu_fwd = swiglu_fwd,
-    .swiglu_bwd = swiglu_bwd,
     .embedding_fwd = embedding_fwd,
     .softmax_loss = softmax_loss,
     .softmax_stats = softmax_stats,

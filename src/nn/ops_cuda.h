@@ -77,16 +77,16 @@ void cuda_qk_norm_bwd(cudaStream_t s, enum dtype t, void *dqkv, float *partial,
                       const void *raw, const float *sums, const float *dots, int64_t N,
                       int64_t W, const struct nn_qk_norm *p);
 
-/* gelu.cu, swiglu.cu */
+/* gelu.cu, swiglu.cu; y of backward may be NULL */
 void cuda_gelu_fwd(cudaStream_t s, enum dtype t, void *y, const void *x, int64_t n);
-void cuda_gelu_bwd(cudaStream_t s, enum dtype t, void *dx, const void *dy, const void *x,
-                   int64_t n);
+void cuda_gelu_bwd(cudaStream_t s, enum dtype t, void *dx, void *y, const void *dy,
+                   const void *x, int64_t n);
 void cuda_gelu_erf_fwd(cudaStream_t s, enum dtype t, void *y, const void *x, int64_t n);
-void cuda_gelu_erf_bwd(cudaStream_t s, enum dtype t, void *dx, const void *dy,
+void cuda_gelu_erf_bwd(cudaStream_t s, enum dtype t, void *dx, void *y, const void *dy,
                        const void *x, int64_t n);
 void cuda_swiglu_fwd(cudaStream_t s, enum dtype t, void *y, const void *gu, int64_t N,
                      int64_t F);
-void cuda_swiglu_bwd(cudaStream_t s, enum dtype t, void *dgu, const void *dy,
+void cuda_swiglu_bwd(cudaStream_t s, enum dtype t, void *dgu, void *y, const void *dy,
                      const void *gu, int64_t N, int64_t F);
 
 /* embedding.cu; V rows of wte, that of token `first` the first, P of wpe (0: none).  Backward:

@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "nn/stripe.h"
+#include "nn/vec.h"
 
 /* A row's queries and keys: where each begins, and what its statistics say. */
 struct part {
@@ -26,10 +27,13 @@ static void parts_of(struct part part[2], const struct nn_qk_norm *p, const floa
 
 static float sum_of_squares(const elem *x, int64_t n)
 {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t c = 0; c < n; c++) sum += get(x[c]) * get(x[c]);
-    return sum;
+    vec sum = {0};
+    EACH_VEC(c, k, n)
+    {
+        const vec xc = vec_load(x + c, k);
+        sum += xc * xc;
+    }
+    return vec_sum(sum);
 }
 
 void NN_CPU(qk_norm_sums)(int threads, float *sums, elem *raw, const elem *qkv, int64_t N,
@@ -57,9 +61,8 @@ void NN_CPU(qk_norm_fwd)(int threads, elem *qkv, const elem *raw, const float *s
         for (int i = 0; i < 2; i++) {
             elem *y = qkv + n * W + part[i].first;
             const elem *x = raw + n * C + part[i].first, *wi = w + part[i].first;
-#pragma omp simd
-            for (int64_t c = 0; c < part[i].n; c++)
-                y[c] = put(get(x[c]) * part[i].rstd * get(wi[c]));
+            EACH_VEC(c, k, part[i].n)
+            vec_store(y + c, vec_load(x + c, k) * part[i].rstd * vec_load(wi + c, k), k);
         }
     }
 }
@@ -76,30 +79,31 @@ void NN_CPU(qk_norm_dots)(int threads, float *dots, const elem *dqkv, const elem
         for (int i = 0; i < 2; i++) {
             const elem *dy = dqkv + n * W + part[i].first, *wi = w + part[i].first;
             const elem *x = raw + n * C + part[i].first;
-            float dot = 0;
-#pragma omp simd reduction(+ : dot)
-            for (int64_t c = 0; c < part[i].n; c++)
-                dot += get(dy[c]) * get(wi[c]) * get(x[c]);
-            dots[2 * n + i] = dot;
+            vec dot = {0};
+            EACH_VEC(c, k, part[i].n)
+            dot += vec_load(dy + c, k) * vec_load(wi + c, k) * vec_load(x + c, k);
+            dots[2 * n + i] = vec_sum(dot);
         }
     }
 }
 
-static void part_bwd(elem *restrict d, float *restrict dw, const elem *restrict x,
-                     const elem *restrict w, const struct part *part)
+static void columns_bwd(elem *d, float *dw, const elem *x, const elem *w, float rstd,
+                        float pull, int64_t n)
 {
-#pragma omp simd
-    for (int64_t c = 0; c < part->others; c++) {
-        const float g = get(d[c]) * part->rstd;
-        dw[c] += g * get(x[c]);
-        d[c] = put(g * get(w[c]));
+    EACH_VEC(c, k, n)
+    {
+        const vec g = vec_load(d + c, k) * rstd, xc = vec_load(x + c, k);
+        vec_add_to(dw + c, g * xc, k);
+        vec_store(d + c, g * vec_load(w + c, k) - pull * xc, k);
     }
-#pragma omp simd
-    for (int64_t c = part->others; c < part->n; c++) {
-        const float g = get(d[c]) * part->rstd;
-        dw[c] += g * get(x[c]);
-        d[c] = put(g * get(w[c]) - part->pull * get(x[c]));
-    }
+}
+
+static void part_bwd(elem *d, float *dw, const elem *x, const elem *w,
+                     const struct part *part)
+{
+    const int64_t o = part->others;
+    columns_bwd(d, dw, x, w, part->rstd, 0, o);
+    columns_bwd(d + o, dw + o, x + o, w + o, part->rstd, part->pull, part->n - o);
 }
 
 void NN_CPU(qk_norm_bwd)(int threads, elem *dqkv, float *partial, const elem *raw,
@@ -110,8 +114,7 @@ void NN_CPU(qk_norm_bwd)(int threads, elem *dqkv, float *partial, const elem *ra
     const elem *w = elems(p->w);
 #pragma omp parallel num_threads(threads)
     {
-        float *mine = partial + omp_get_thread_num() * C;
-        memset(mine, 0, (size_t)C * sizeof *mine);
+        float *mine = stripe_partial(partial, C);
 #pragma omp for schedule(static)
         for (int64_t n = 0; n < N; n++) {
             struct part part[2];

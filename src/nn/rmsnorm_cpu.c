@@ -3,56 +3,64 @@
 #include <math.h>
 
 #include "nn/stripe.h"
+#include "nn/vec.h"
 
-static void rmsnorm_row_fwd(elem *restrict y, float *restrict rstd,
-                            const elem *restrict x, const elem *restrict w, float eps,
-                            int64_t C)
+static void rmsnorm_row_fwd(elem *y, float *rstd, const elem *x, const elem *residual,
+                            const elem *w, float eps, int64_t C)
 {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t c = 0; c < C; c++) sum += get(x[c]) * get(x[c]);
-    const float r = 1.0f / sqrtf(sum / (float)C + eps);
-#pragma omp simd
-    for (int64_t c = 0; c < C; c++) y[c] = put(get(x[c]) * r * get(w[c]));
+    vec sum = {0};
+    EACH_VEC(c, k, C)
+    {
+        const vec xc = vec_load(x + c, k);
+        sum += xc * xc;
+    }
+    const float r = 1.0f / sqrtf(vec_sum(sum) / (float)C + eps);
+    EACH_VEC(c, k, C)
+    {
+        vec yc = vec_load(x + c, k) * r * vec_load(w + c, k);
+        if (residual) yc += vec_load(residual + c, k);
+        vec_store(y + c, yc, k);
+    }
     *rstd = r;
 }
 
-void NN_CPU(rmsnorm_fwd)(int threads, elem *y, float *rstd, const elem *x, const elem *w,
-                         float eps, int64_t N, int64_t C)
+void NN_CPU(rmsnorm_fwd)(int threads, elem *y, float *rstd, const elem *x,
+                         const elem *residual, const elem *w, float eps, int64_t N,
+                         int64_t C)
 {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t n = 0; n < N; n++)
-        rmsnorm_row_fwd(y + n * C, rstd + n, x + n * C, w, eps, C);
+        rmsnorm_row_fwd(y + n * C, rstd + n, x + n * C,
+                        residual ? residual + n * C : NULL, w, eps, C);
 }
 
-/* g = dy * w      dx += rstd * (g - x * rstd^2 * mean(g * x))      dw += dy * x * rstd */
-static void rmsnorm_row_bwd(elem *restrict dx, float *restrict dw,
-                            const elem *restrict dy, const elem *restrict x, float rstd,
-                            const elem *restrict w, int64_t C)
+/* g = dy * w      dx = before + rstd * (g - x * rstd^2 * mean(g * x))      dw += dy * x * rstd */
+static void rmsnorm_row_bwd(elem *dx, float *dw, const elem *dy, const elem *x,
+                            float rstd, const elem *w, int64_t C, bool adds)
 {
-    float dot = 0;
-#pragma omp simd reduction(+ : dot)
-    for (int64_t c = 0; c < C; c++) dot += get(dy[c]) * get(w[c]) * get(x[c]);
-    const float k = dot / (float)C * rstd * rstd * rstd;
-#pragma omp simd
-    for (int64_t c = 0; c < C; c++) {
-        const float d = get(dy[c]) * rstd, xc = get(x[c]);
-        dw[c] += d * xc;
-        dx[c] = put(get(dx[c]) + (d * get(w[c]) - k * xc));
+    vec dots = {0};
+    EACH_VEC(c, k, C)
+    dots += vec_load(dy + c, k) * vec_load(w + c, k) * vec_load(x + c, k);
+    const float pull = vec_sum(dots) / (float)C * rstd * rstd * rstd;
+    EACH_VEC(c, k, C)
+    {
+        const vec d = vec_load(dy + c, k) * rstd, xc = vec_load(x + c, k);
+        const vec before = adds ? vec_load(dx + c, k) : (vec){0};
+        vec_add_to(dw + c, d * xc, k);
+        vec_store(dx + c, before + (d * vec_load(w + c, k) - pull * xc), k);
     }
 }
 
 void NN_CPU(rmsnorm_bwd)(int threads, elem *dx, float *dw, float *partial, const elem *dy,
                          const elem *x, const float *rstd, const elem *w, int64_t N,
-                         int64_t C)
+                         int64_t C, bool adds)
 {
 #pragma omp parallel num_threads(threads)
     {
-        float *mine = partial + omp_get_thread_num() * C;
-        memset(mine, 0, (size_t)C * sizeof *mine);
+        float *mine = stripe_partial(partial, C);
 #pragma omp for schedule(static)
         for (int64_t n = 0; n < N; n++)
-            rmsnorm_row_bwd(dx + n * C, mine, dy + n * C, x + n * C, rstd[n], w, C);
+            rmsnorm_row_bwd(dx + n * C, mine, dy + n * C, x + n * C, rstd[n], w, C, adds);
         stripe_add_partials(dw, partial, C);
     }
 }

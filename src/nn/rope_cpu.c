@@ -1,17 +1,19 @@
 #include "nn/ops_cpu.h"
+#include "nn/vec.h"
 
 /* cos and sin lie in pairs in the table; a row's heads all need them apart, so they are taken
  * apart once a row, ROPE_BLOCK pairs at a time. */
 enum { ROPE_BLOCK = 64 };
 
-static void turn_head(elem *restrict a, elem *restrict b, const float *restrict cosines,
-                      const float *restrict sines, int64_t n)
+static void turn_head(elem *a, elem *b, const float *cosines, const float *sines,
+                      int64_t n)
 {
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++) {
-        const float ai = get(a[i]), bi = get(b[i]);
-        a[i] = put(ai * cosines[i] - bi * sines[i]);
-        b[i] = put(bi * cosines[i] + ai * sines[i]);
+    EACH_VEC(i, k, n)
+    {
+        const vec ai = vec_load(a + i, k), bi = vec_load(b + i, k);
+        const vec c = vec_load_floats(cosines + i, k), s = vec_load_floats(sines + i, k);
+        vec_store(a + i, ai * c - bi * s, k);
+        vec_store(b + i, bi * c + ai * s, k);
     }
 }
 

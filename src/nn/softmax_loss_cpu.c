@@ -9,7 +9,7 @@
 #include <math.h>
 
 #include "nn/ops_cpu.h"
-#include "nn/simd_math.h"
+#include "nn/vec.h"
 
 enum { MIN_BLOCK = 2048, MAX_BLOCKS = 256, KEEPS_EXP = sizeof(elem) == sizeof(float) };
 
@@ -29,31 +29,29 @@ static int64_t block_size(int64_t V)
 /* Finite even if every x is -infinity (columns that pad a vocabulary), so that x - m is not NaN. */
 static float block_max(const elem *x, int64_t n)
 {
-    float m = -FLT_MAX;
-#pragma omp simd reduction(max : m)
-    for (int64_t i = 0; i < n; i++) m = get(x[i]) > m ? get(x[i]) : m;
+    const vec least = vec_of(-FLT_MAX);
+    vec a = least, b = least; /* two, since each max waits for the one before */
+    int64_t i = 0;
+    for (; i + 2 * VEC <= n; i += 2 * VEC) {
+        a = vec_max(a, vec_load(x + i, VEC));
+        b = vec_max(b, vec_load(x + i + VEC, VEC));
+    }
+    float m = vec_greatest(vec_max(a, b));
+    for (; i < n; i++) m = get(x[i]) > m ? get(x[i]) : m;
     return m;
 }
 
-static float block_sum_exp(const elem *x, float max, int64_t n)
+/* The sum of exp(x - max); in_place: also its terms where x was. */
+static inline float block_exp(elem *x, float max, int64_t n, bool in_place)
 {
-    float s = 0;
-#pragma omp simd reduction(+ : s)
-    for (int64_t i = 0; i < n; i++) s += nn_exp(get(x[i]) - max);
-    return s;
-}
-
-/* The same sum, to the bit, and the terms in place. */
-static float block_exp(elem *x, float max, int64_t n)
-{
-    float s = 0;
-#pragma omp simd reduction(+ : s)
-    for (int64_t i = 0; i < n; i++) {
-        const float e = nn_exp(get(x[i]) - max);
-        x[i] = put(e);
-        s += e;
+    vec sum = {0};
+    EACH_VEC(i, k, n)
+    {
+        const vec e = vec_exp(vec_load(x + i, k) - max);
+        if (in_place) vec_store(x + i, e, k);
+        sum += vec_first(e, k);
     }
-    return s;
+    return vec_sum(sum);
 }
 
 static void row_statistics(struct row *r, elem *x, bool in_place)
@@ -63,7 +61,8 @@ static void row_statistics(struct row *r, elem *x, bool in_place)
     for (int64_t i = 0; i < r->V; i += r->block) {
         const int64_t n = r->V - i < r->block ? r->V - i : r->block;
         const float m = block_max(x + i, n), before = r->row_max;
-        const float s = in_place ? block_exp(x + i, m, n) : block_sum_exp(x + i, m, n);
+        const float s =
+            in_place ? block_exp(x + i, m, n, true) : block_exp(x + i, m, n, false);
         r->max[i / r->block] = m;
         r->row_max = m > before ? m : before;
         r->sum *= exp((double)before - (double)r->row_max);
@@ -71,21 +70,23 @@ static void row_statistics(struct row *r, elem *x, bool in_place)
     }
 }
 
+/* x = exp(x - max) * by */
+static void scaled_exp(elem *x, float max, float by, int64_t n)
+{
+    EACH_VEC(i, k, n) vec_store(x + i, vec_exp(vec_load(x + i, k) - max) * by, k);
+}
+
 static void row_gradient(const struct row *r, elem *x, double scale)
 {
     if (!KEEPS_EXP) {
-        const float by = (float)(scale / r->sum);
-#pragma omp simd
-        for (int64_t i = 0; i < r->V; i++)
-            x[i] = put(nn_exp(get(x[i]) - r->row_max) * by);
+        scaled_exp(x, r->row_max, (float)(scale / r->sum), r->V);
         return;
     }
     for (int64_t i = 0; i < r->V; i += r->block) {
         const int64_t n = r->V - i < r->block ? r->V - i : r->block;
         const double m = (double)r->max[i / r->block];
         const float by = (float)(scale * exp(m - (double)r->row_max) / r->sum);
-#pragma omp simd
-        for (int64_t j = 0; j < n; j++) x[i + j] = put(get(x[i + j]) * by);
+        EACH_VEC(j, k, n) vec_store(x + i + j, vec_load(x + i + j, k) * by, k);
     }
 }
 
@@ -198,9 +199,7 @@ void NN_CPU(softmax_part)(int threads, elem *logits, int64_t N, int64_t V,
         const double max = (double)w.max, at_target = (double)w.at_target;
         const double z = row_losses(rows, n, max, log(w.sum), at_target);
         if (scale == 0) continue;
-        const float by = (float)((double)scale * (1 + z) / w.sum);
-#pragma omp simd
-        for (int64_t i = 0; i < V; i++) x[i] = put(nn_exp(get(x[i]) - w.max) * by);
+        scaled_exp(x, w.max, (float)((double)scale * (1 + z) / w.sum), V);
         if (target >= 0 && target < V)
             x[target] = put(target_gradient(exp(at_target - max) / w.sum, z, scale));
     }

@@ -6,6 +6,7 @@
 
 #include <omp.h>
 #include <stdint.h>
+#include <string.h>
 
 struct stripe {
     int64_t first, count;
@@ -21,6 +22,14 @@ static inline struct stripe stripe_of_thread(int64_t columns)
     const int64_t past = lines * (thread + 1) / threads * LINE_FLOATS;
     const int64_t end = past < columns ? past : columns;
     return (struct stripe){.first = first, .count = end - first};
+}
+
+/* The calling thread's row of partial[threads, columns], zeroed. */
+static inline float *stripe_partial(float *partial, int64_t columns)
+{
+    float *mine = partial + omp_get_thread_num() * columns;
+    memset(mine, 0, (size_t)columns * sizeof *mine);
+    return mine;
 }
 
 /* sum[c] += partial[thread, c] over the threads of the region, in their order; called by all

@@ -1,7 +1,7 @@
 /* SwiGLU: the equation is nn_swiglu_fwd's in nn.h; backward, with s = sigmoid(gate):
  *   dup = dy gate s      dgate = dy up s (1 + gate (1 - s))
  *
- * Bytes moved, t the size of a number: forward 3 N F t, backward 5 N F t.  A block takes a row,
+ * Bytes moved, t the size of a number: forward 3 N F t, backward 5 N F t, 6 N F t with y.  A block takes a row,
  * so that no thread divides by F; fast exponential and reciprocal as in gelu.cu. */
 #include "nn/cuda_kernel.h"
 
@@ -32,7 +32,7 @@ static __global__ void __launch_bounds__(SWIGLU_THREADS)
 
 template <typename T, int W>
 static __global__ void __launch_bounds__(SWIGLU_THREADS)
-    swiglu_bwd(T *dgu, const T *dy, const T *gu, int64_t N, int64_t F)
+    swiglu_bwd(T *dgu, T *y, const T *dy, const T *gu, int64_t N, int64_t F)
 {
     for (int64_t n = blockIdx.x; n < N; n += gridDim.x) {
         const T *gate = gu + 2 * n * F, *up = gate + F;
@@ -43,10 +43,12 @@ static __global__ void __launch_bounds__(SWIGLU_THREADS)
             load_floats<W>(g, gate + f);
             load_floats<W>(u, up + f);
             for (int k = 0; k < W; k++) {
-                const float s = sigmoid(g[k]), ds = d[k] * s;
+                const float s = sigmoid(g[k]), ds = d[k] * s, uk = u[k];
+                u[k] *= g[k] * s;
                 d[k] = ds * g[k];
-                g[k] = ds * u[k] * (1.0f + g[k] * (1.0f - s));
+                g[k] = ds * uk * (1.0f + g[k] * (1.0f - s));
             }
+            if (y) store_floats<W>(y + n * F + f, u);
             store_floats<W>(dup + f, d);
             store_floats<W>(dgate + f, g);
         }
@@ -72,16 +74,16 @@ static void launch_fwd(cudaStream_t s, T *y, const T *gu, int64_t N, int64_t F)
 }
 
 template <typename T>
-static void launch_bwd(cudaStream_t s, T *dgu, const T *dy, const T *gu, int64_t N,
+static void launch_bwd(cudaStream_t s, T *dgu, T *y, const T *dy, const T *gu, int64_t N,
                        int64_t F)
 {
     const int W = vec16<T>::N;
-    if (aligned_16(dgu, F) && aligned_16(dy, F) && aligned_16(gu, F))
-        CUDA_LAUNCH((swiglu_bwd<T, W>), grid_size(N), threads_for(F / W), 0, s, dgu, dy,
-                    gu, N, F);
+    if (aligned_16(dgu, F) && aligned_16(y, F) && aligned_16(dy, F) && aligned_16(gu, F))
+        CUDA_LAUNCH((swiglu_bwd<T, W>), grid_size(N), threads_for(F / W), 0, s, dgu, y,
+                    dy, gu, N, F);
     else
-        CUDA_LAUNCH((swiglu_bwd<T, 1>), grid_size(N), threads_for(F), 0, s, dgu, dy, gu,
-                    N, F);
+        CUDA_LAUNCH((swiglu_bwd<T, 1>), grid_size(N), threads_for(F), 0, s, dgu, y, dy,
+                    gu, N, F);
 }
 
 extern "C" void cuda_swiglu_fwd(cudaStream_t s, enum dtype t, void *y, const void *gu,
@@ -92,10 +94,11 @@ extern "C" void cuda_swiglu_fwd(cudaStream_t s, enum dtype t, void *y, const voi
                   launch_fwd(s, static_cast<T *>(y), static_cast<const T *>(gu), N, F));
 }
 
-extern "C" void cuda_swiglu_bwd(cudaStream_t s, enum dtype t, void *dgu, const void *dy,
-                                const void *gu, int64_t N, int64_t F)
+extern "C" void cuda_swiglu_bwd(cudaStream_t s, enum dtype t, void *dgu, void *y,
+                                const void *dy, const void *gu, int64_t N, int64_t F)
 {
     if (N == 0) return;
-    CUDA_FOR_TYPE(t, launch_bwd(s, static_cast<T *>(dgu), static_cast<const T *>(dy),
-                                static_cast<const T *>(gu), N, F));
+    CUDA_FOR_TYPE(t, launch_bwd(s, static_cast<T *>(dgu), static_cast<T *>(y),
+                                static_cast<const T *>(dy), static_cast<const T *>(gu), N,
+                                F));
 }

@@ -43,22 +43,35 @@ struct form {
     const char *name;
     double (*value)(double x);
     void (*fwd)(struct nn *nn, struct tensor *y, const struct tensor *x);
-    void (*bwd)(struct nn *nn, struct tensor *dx, const struct tensor *dy,
-                const struct tensor *x);
+    void (*bwd)(struct nn *nn, struct tensor *dx, struct tensor *y, struct tensor *db,
+                const struct tensor *dy, const struct tensor *x);
 };
 static const struct form forms[] = {
     {"gelu", gelu, nn_gelu_fwd, nn_gelu_bwd},
     {"gelu_erf", gelu_erf, nn_gelu_erf_fwd, nn_gelu_erf_bwd}};
+
+/* db, which was `before`, has the sums of columns of dx in it too. */
+static void check_bias(const struct setting *s, const struct tensor *db,
+                       const struct tensor *before, const struct tensor *dx)
+{
+    const int64_t F = db->shape[0];
+    double *want = in_double(before);
+    for (int64_t i = 0; i < tensor_elements(dx); i++)
+        want[i % F] += (double)tensor_f32(dx)[i];
+    check_through(s, s->t, "the bias's gradient", db, want, 1e-12);
+}
 
 static void gelu_case(const struct setting *s, const struct form *form, int64_t N,
                       int64_t F)
 {
     const struct tensor x = wide(1, N, F, s->t), dy = rounded(randn_2d(2, N, F), s->t);
     const struct tensor dev_x = sent(s, &x), dev_dy = sent(s, &dy);
+    const struct tensor before = randn_1d(7, F);
     struct tensor y = dirty(s, N, F), dx = dirty(s, N, F), in_place = sent(s, &dy);
+    struct tensor again = dirty(s, N, F), db = sent_f32(s, &before);
     form->fwd(s->nn, &y, &dev_x);
-    form->bwd(s->nn, &dx, &dev_dy, &dev_x);
-    form->bwd(s->nn, &in_place, &in_place, &dev_x);
+    form->bwd(s->nn, &dx, NULL, NULL, &dev_dy, &dev_x);
+    form->bwd(s->nn, &in_place, &again, &db, &in_place, &dev_x);
     if (nn_is_measuring(s->nn)) return;
 
     struct tensor want_y = randn_2d(5, N, F), want_dx = randn_2d(6, N, F);
@@ -70,6 +83,8 @@ static void gelu_case(const struct setting *s, const struct form *form, int64_t 
     check_close(s, form->name, &y, &want_y, 1e-12);
     check_close(s, "its gradient", &dx, &want_dx, 1e-12);
     check_same_bits(s, "its gradient in place", &in_place, &dx);
+    check_same_bits(s, "its value in backward", &again, &y);
+    check_bias(s, &db, &before, &want_dx);
 }
 
 static void gelu_cases(const struct setting *s, void *arg)
@@ -88,9 +103,13 @@ static void swiglu_case(const struct setting *s, int64_t N, int64_t F)
     const struct tensor gu = wide(1, N, 2 * F, s->t);
     const struct tensor dy = rounded(randn_2d(2, N, F), s->t);
     const struct tensor dev_gu = sent(s, &gu), dev_dy = sent(s, &dy);
-    struct tensor y = dirty(s, N, F), dgu = dirty(s, N, 2 * F);
+    const struct tensor before = randn_1d(7, 2 * F);
+    struct tensor y = dirty(s, N, F), dgu = dirty(s, N, 2 * F),
+                  alone = dirty(s, N, 2 * F);
+    struct tensor again = dirty(s, N, F), db = sent_f32(s, &before);
     nn_swiglu_fwd(s->nn, &y, &dev_gu);
-    nn_swiglu_bwd(s->nn, &dgu, &dev_dy, &dev_gu);
+    nn_swiglu_bwd(s->nn, &dgu, &again, &db, &dev_dy, &dev_gu);
+    nn_swiglu_bwd(s->nn, &alone, NULL, NULL, &dev_dy, &dev_gu);
     if (nn_is_measuring(s->nn)) return;
 
     struct tensor want_y = randn_2d(5, N, F), want = randn_2d(6, N, 2 * F);
@@ -104,6 +123,9 @@ static void swiglu_case(const struct setting *s, int64_t N, int64_t F)
     }
     check_close(s, "swiglu", &y, &want_y, 1e-12);
     check_close(s, "its gradient", &dgu, &want, 1e-12);
+    check_same_bits(s, "its gradient alone", &alone, &dgu);
+    check_close(s, "its value in backward", &again, &want_y, 1e-12);
+    check_bias(s, &db, &before, &want);
 }
 
 static void swiglu_cases(const struct setting *s, void *arg)
@@ -136,11 +158,11 @@ static void far_out(const struct setting *s, void *arg)
     const struct tensor dev_x = sent(s, &x), dev_gu = sent(s, &gu), dev_dy = sent(s, &dy);
     struct tensor silu_y = dirty(s, 1, N_FAR), dgu = dirty(s, 1, 2 * N_FAR);
     nn_swiglu_fwd(s->nn, &silu_y, &dev_gu);
-    nn_swiglu_bwd(s->nn, &dgu, &dev_dy, &dev_gu);
+    nn_swiglu_bwd(s->nn, &dgu, NULL, NULL, &dev_dy, &dev_gu);
     for (int f = 0; f < 2; f++) {
         struct tensor y = dirty(s, 1, N_FAR), dx = dirty(s, 1, N_FAR);
         forms[f].fwd(s->nn, &y, &dev_x);
-        forms[f].bwd(s->nn, &dx, &dev_dy, &dev_x);
+        forms[f].bwd(s->nn, &dx, NULL, NULL, &dev_dy, &dev_x);
         if (nn_is_measuring(s->nn)) continue;
         y = to_host(s->dev, &y), dx = to_host(s->dev, &dx);
         for (int i = 0; i < N_FAR; i++) {
@@ -185,8 +207,8 @@ static void same_for_any_threads(const struct setting *s, void *arg)
                           .dgu = randn_2d(5, 33, 2 * 129)};
     if (nn_is_measuring(s->nn)) return;
     nn_gelu_fwd(s->nn, &now.y, &x);
-    nn_gelu_bwd(s->nn, &now.dx, &dy, &x);
-    nn_swiglu_bwd(s->nn, &now.dgu, &half_dy, &x);
+    nn_gelu_bwd(s->nn, &now.dx, NULL, NULL, &dy, &x);
+    nn_swiglu_bwd(s->nn, &now.dgu, NULL, NULL, &half_dy, &x);
     if (!first->isa || strcmp(first->isa, now.isa) != 0) *first = now;
     check_same_bits(s, "gelu", &now.y, &first->y);
     check_same_bits(s, "its gradient", &now.dx, &first->dx);

@@ -99,53 +99,16 @@ static struct tensor dirty_stats(const struct setting *s, const struct norm_case
 }
 
 static void run_forward(const struct setting *s, const struct norm_case *k,
-                        struct tensor *y, struct tensor *stats)
+                        struct tensor *y, struct tensor *stats,
+                        const struct tensor *residual)
 {
     struct tensor x = sent(s, &k->x), w = sent(s, &k->w), b = sent(s, &k->b);
     const struct nn_norm p = {.eps = EPS, .w = &w, .b = k->center ? &b : NULL};
     *y = dirty(s, k->N, k->C), *stats = dirty_stats(s, k);
     if (k->center)
-        nn_layernorm_fwd(s->nn, y, stats, &x, &p);
+        nn_layernorm_fwd(s->nn, y, stats, &x, residual, &p);
     else
-        nn_rmsnorm_fwd(s->nn, y, stats, &x, &p);
-}
-
-static void forward(const struct setting *s, void *arg)
-{
-    const struct norm_case *k = arg;
-    struct tensor y, stats;
-    run_forward(s, k, &y, &stats);
-    if (nn_is_measuring(s->nn)) {
-        assert_int_equal(nn_scratch_peak_bytes(s->nn), 0);
-        return;
-    }
-    check_close(s, "y", &y, &k->y, 1e-12);
-    check_close(s, "statistics", &stats, &k->stats, 1e-12);
-}
-
-struct gradients {
-    struct tensor dx, dw, db;
-};
-
-/* They start from `before`: what backward adds is the difference. */
-static struct gradients run_backward(const struct setting *s, const struct norm_case *k,
-                                     const struct gradients *before)
-{
-    struct tensor w = sent(s, &k->w), b = sent(s, &k->b);
-    struct tensor x = sent(s, &k->x), dy = sent(s, &k->dy),
-                  stats = sent_f32(s, &k->stats);
-    struct gradients g = {.dx = sent(s, &before->dx),
-                          .dw = sent_f32(s, &before->dw),
-                          .db = sent_f32(s, &before->db)};
-    struct nn_norm p = {.eps = EPS, .w = &w, .dw = &g.dw};
-    if (k->center) {
-        p.b = &b;
-        p.db = &g.db;
-        nn_layernorm_bwd(s->nn, &g.dx, &dy, &x, &stats, &p);
-    } else {
-        nn_rmsnorm_bwd(s->nn, &g.dx, &dy, &x, &stats, &p);
-    }
-    return g;
+        nn_rmsnorm_fwd(s->nn, y, stats, &x, residual, &p);
 }
 
 static void check_added(const struct setting *s, const char *what,
@@ -158,13 +121,55 @@ static void check_added(const struct setting *s, const char *what,
     check_near(s, what, sum, want, 1e-12);
 }
 
+static void forward(const struct setting *s, void *arg)
+{
+    const struct norm_case *k = arg;
+    const struct tensor residual = rounded(randn_2d(24, k->N, k->C), s->t);
+    const struct tensor dev_residual = sent(s, &residual);
+    struct tensor y, stats, sum;
+    run_forward(s, k, &y, &stats, NULL);
+    run_forward(s, k, &sum, &stats, &dev_residual);
+    if (nn_is_measuring(s->nn)) {
+        assert_int_equal(nn_scratch_peak_bytes(s->nn), 0);
+        return;
+    }
+    check_close(s, "y", &y, &k->y, 1e-12);
+    check_close(s, "statistics", &stats, &k->stats, 1e-12);
+    check_added(s, "y and a residual", &sum, &residual, &k->y);
+}
+
+struct gradients {
+    struct tensor dx, dw, db;
+};
+
+/* They start from `before`: what backward adds is the difference. */
+static struct gradients run_backward(const struct setting *s, const struct norm_case *k,
+                                     const struct gradients *before, enum nn_accum mode)
+{
+    struct tensor w = sent(s, &k->w), b = sent(s, &k->b);
+    struct tensor x = sent(s, &k->x), dy = sent(s, &k->dy),
+                  stats = sent_f32(s, &k->stats);
+    struct gradients g = {.dx = sent(s, &before->dx),
+                          .dw = sent_f32(s, &before->dw),
+                          .db = sent_f32(s, &before->db)};
+    struct nn_norm p = {.eps = EPS, .w = &w, .dw = &g.dw};
+    if (k->center) {
+        p.b = &b;
+        p.db = &g.db;
+        nn_layernorm_bwd(s->nn, &g.dx, &dy, &x, &stats, &p, mode);
+    } else {
+        nn_rmsnorm_bwd(s->nn, &g.dx, &dy, &x, &stats, &p, mode);
+    }
+    return g;
+}
+
 static void backward(const struct setting *s, void *arg)
 {
     const struct norm_case *k = arg;
     const struct gradients before = {.dx = rounded(randn_2d(21, k->N, k->C), s->t),
                                      .dw = randn_1d(22, k->C),
                                      .db = randn_1d(23, k->C)};
-    const struct gradients g = run_backward(s, k, &before);
+    const struct gradients g = run_backward(s, k, &before, NN_ACCUM);
     if (nn_is_measuring(s->nn)) return;
     check_added(s, "dx", &g.dx, &before.dx, &k->dx);
     check_added(s, "dw", &g.dw, &before.dw, &k->dw);
@@ -173,10 +178,18 @@ static void backward(const struct setting *s, void *arg)
     else
         check_exact(s, "db", &g.db, &before.db);
 
-    const struct gradients again = run_backward(s, k, &before);
+    const struct gradients again = run_backward(s, k, &before, NN_ACCUM);
     check_same_bits(s, "dx", &g.dx, &again.dx);
     check_same_bits(s, "dw", &g.dw, &again.dw);
     check_same_bits(s, "db", &g.db, &again.db);
+
+    const struct gradients set = run_backward(s, k, &before, NN_ASSIGN);
+    struct gradients from_zero = before;
+    from_zero.dx = copied(&before.dx);
+    memset(from_zero.dx.data, 0, tensor_bytes(&from_zero.dx));
+    from_zero = run_backward(s, k, &from_zero, NN_ACCUM);
+    check_same_bits(s, "dx alone", &set.dx, &from_zero.dx);
+    check_same_bits(s, "dw", &g.dw, &set.dw);
 }
 
 static void every_shape(bool center, setting_body *body)
@@ -215,7 +228,7 @@ static void large_mean(const struct setting *s, void *arg)
 {
     const struct norm_case *k = arg;
     struct tensor y, stats;
-    run_forward(s, k, &y, &stats);
+    run_forward(s, k, &y, &stats, NULL);
     if (nn_is_measuring(s->nn)) return;
     y = to_host(s->dev, &y);
     CHECK_CLOSE(&y, &k->y, 1e-8); /* the mean itself is rounded to 1000 * 2^-24 */

@@ -57,25 +57,25 @@ static struct nn_norm norm(struct blanks *t, bool center)
 static void rmsnorm_fwd(struct nn *nn, struct blanks *t)
 {
     const struct nn_norm p = norm(t, false);
-    nn_rmsnorm_fwd(nn, &t->y, &t->rstd, &t->x, &p);
+    nn_rmsnorm_fwd(nn, &t->y, &t->rstd, &t->x, &t->z, &p);
 }
 
 static void rmsnorm_bwd(struct nn *nn, struct blanks *t)
 {
     const struct nn_norm p = norm(t, false);
-    nn_rmsnorm_bwd(nn, &t->y, &t->z, &t->x, &t->rstd, &p);
+    nn_rmsnorm_bwd(nn, &t->y, &t->z, &t->x, &t->rstd, &p, NN_ACCUM);
 }
 
 static void layernorm_fwd(struct nn *nn, struct blanks *t)
 {
     const struct nn_norm p = norm(t, true);
-    nn_layernorm_fwd(nn, &t->y, &t->stats, &t->x, &p);
+    nn_layernorm_fwd(nn, &t->y, &t->stats, &t->x, &t->z, &p);
 }
 
 static void layernorm_bwd(struct nn *nn, struct blanks *t)
 {
     const struct nn_norm p = norm(t, true);
-    nn_layernorm_bwd(nn, &t->y, &t->z, &t->x, &t->stats, &p);
+    nn_layernorm_bwd(nn, &t->y, &t->z, &t->x, &t->stats, &p, NN_ASSIGN);
 }
 
 static void rope(struct nn *nn, struct blanks *t)
@@ -92,7 +92,7 @@ static void gelu_fwd(struct nn *nn, struct blanks *t)
 
 static void gelu_bwd(struct nn *nn, struct blanks *t)
 {
-    nn_gelu_bwd(nn, &t->y, &t->z, &t->x);
+    nn_gelu_bwd(nn, &t->y, &t->z, &t->db, &t->z, &t->x);
 }
 
 static void swiglu_fwd(struct nn *nn, struct blanks *t)
@@ -102,7 +102,7 @@ static void swiglu_fwd(struct nn *nn, struct blanks *t)
 
 static void swiglu_bwd(struct nn *nn, struct blanks *t)
 {
-    nn_swiglu_bwd(nn, &t->wide_too, &t->y, &t->wide);
+    nn_swiglu_bwd(nn, &t->wide_too, &t->z, NULL, &t->y, &t->wide);
 }
 
 static void embedding_fwd(struct nn *nn, struct blanks *t)
@@ -143,15 +143,15 @@ static const struct {
 } calls[] = {
     {"bias_add", "xyb", "", bias_add, 0},
     {"bias_bwd", "xe", "x", bias_bwd, 0},
-    {"rmsnorm_fwd", "xywr", "", rmsnorm_fwd, 0},
+    {"rmsnorm_fwd", "xyzwr", "", rmsnorm_fwd, 0},
     {"rmsnorm_bwd", "xyzwdr", "", rmsnorm_bwd, 64}, /* 12 floats, in whole cache lines */
-    {"layernorm_fwd", "xywbs", "", layernorm_fwd, 0},
+    {"layernorm_fwd", "xyzwbs", "", layernorm_fwd, 0},
     {"layernorm_bwd", "xyzwdes", "", layernorm_bwd, 128},
     {"rope", "", "", rope, 0}, /* its one tensor may be wider than the heads: below */
     {"gelu_fwd", "xy", "", gelu_fwd, 0},
-    {"gelu_bwd", "xyz", "", gelu_bwd, 0},
+    {"gelu_bwd", "xyze", "", gelu_bwd, 64},
     {"swiglu_fwd", "yW", "", swiglu_fwd, 0},
-    {"swiglu_bwd", "yWV", "", swiglu_bwd, 0},
+    {"swiglu_bwd", "yzWV", "", swiglu_bwd, 0},
     {"embedding_fwd", "yt", "yt", embedding_fwd, 0},
     {"embedding_bwd", "yt", "yt", embedding_bwd, 0},
     {"linear_fwd", "xyzqb", "", linear_fwd, 0},

@@ -90,11 +90,11 @@ static void norm(const struct setting *s, void *arg)
     struct nn_norm p = {.eps = (float)EPS, .w = &w, .dw = &dw};
     if (k->center) {
         p.b = &b, p.db = &db;
-        nn_layernorm_fwd(s->nn, &y, &stats, &x, &p);
-        nn_layernorm_bwd(s->nn, &dx, &dy, &x, &stats, &p);
+        nn_layernorm_fwd(s->nn, &y, &stats, &x, NULL, &p);
+        nn_layernorm_bwd(s->nn, &dx, &dy, &x, &stats, &p, NN_ACCUM);
     } else {
-        nn_rmsnorm_fwd(s->nn, &y, &rstd, &x, &p);
-        nn_rmsnorm_bwd(s->nn, &dx, &dy, &x, &rstd, &p);
+        nn_rmsnorm_fwd(s->nn, &y, &rstd, &x, NULL, &p);
+        nn_rmsnorm_bwd(s->nn, &dx, &dy, &x, &rstd, &p, NN_ACCUM);
     }
     if (nn_is_measuring(s->nn)) return;
     check_near(s, "y", &y, v.want_y, 1e-12);
@@ -179,20 +179,22 @@ static void same_at_odd_addresses(const struct setting *s, void *arg)
         .n_positions = N,
         .table = bytes_on_device(s->dev, table, (size_t)(N * 16 * 2) * sizeof *table),
         .positions = ints_on_device(s->dev, positions, N)};
-    struct tensor out[2][6];
+    enum { N_OUT = 8 };
+    struct tensor out[2][N_OUT];
     for (int odd = 0; odd < 2; odd++) {
         const struct tensor x = put(s, odd, &gu, s->t), dy = put(s, odd, &dy0, s->t);
-        for (int i = 0; i < 6; i++) out[odd][i] = put(s, odd, i % 2 ? &gu : &dy0, s->t);
+        for (int i = 0; i < N_OUT; i++)
+            out[odd][i] = put(s, odd, i % 2 ? &gu : &dy0, s->t);
         nn_gelu_fwd(s->nn, &out[odd][0], &dy);
         nn_gelu_fwd(s->nn, &out[odd][1], &x);
-        nn_gelu_bwd(s->nn, &out[odd][3], &x, &x);
+        nn_gelu_bwd(s->nn, &out[odd][3], &out[odd][7], NULL, &x, &x);
         nn_swiglu_fwd(s->nn, &out[odd][2], &x);
-        nn_swiglu_bwd(s->nn, &out[odd][5], &dy, &x);
+        nn_swiglu_bwd(s->nn, &out[odd][5], &out[odd][6], NULL, &dy, &x);
         nn_rope_fwd(s->nn, &out[odd][1], &r);
         nn_cast(s->nn, &out[odd][4], &dy);
     }
     if (nn_is_measuring(s->nn)) return;
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < N_OUT; i++) {
         const struct tensor even = to_host(s->dev, &out[0][i]);
         check_near(s, "an output", &out[1][i], in_double(&even), 1e-14);
     }

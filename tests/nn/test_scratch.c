@@ -50,7 +50,7 @@ static void norm_bwd(struct nn *nn, enum dtype t, int64_t B)
     const struct tensor rstd = tensor_1d(NULL, DTYPE_F32, B * T);
     struct tensor w = tensor_1d(NULL, t, C), dw = tensor_1d(NULL, DTYPE_F32, C), dx = x;
     const struct nn_norm p = {.eps = 1, .w = &w, .dw = &dw};
-    nn_rmsnorm_bwd(nn, &dx, &x, &x, &rstd, &p);
+    nn_rmsnorm_bwd(nn, &dx, &x, &x, &rstd, &p, NN_ASSIGN);
 }
 
 static void bias_bwd(struct nn *nn, enum dtype t, int64_t B)
@@ -58,6 +58,13 @@ static void bias_bwd(struct nn *nn, enum dtype t, int64_t B)
     const struct tensor dy = tensor_2d(NULL, t, B * T, C);
     struct tensor db = tensor_1d(NULL, DTYPE_F32, C);
     nn_bias_bwd(nn, &db, &dy);
+}
+
+static void activation_bwd(struct nn *nn, enum dtype t, int64_t B)
+{
+    const struct tensor x = tensor_2d(NULL, t, B * T, C);
+    struct tensor db = tensor_1d(NULL, DTYPE_F32, C), dx = x;
+    nn_gelu_bwd(nn, &dx, NULL, &db, &x, &x);
 }
 
 static void linear(struct nn *nn, enum dtype t, int64_t B)
@@ -112,5 +119,6 @@ TEST(fewer_rows_take_no_more_elsewhere)
 {
     fewer_take_no_more(norm_bwd);
     fewer_take_no_more(bias_bwd);
+    fewer_take_no_more(activation_bwd);
     fewer_take_no_more(linear);
 }
