@@ -68,6 +68,11 @@ static inline void row_bwd(gelu_form *form, elem *dx, elem *y, float *db, const 
     }
 }
 
+void NN_CPU(gelu_row)(elem *y, const elem *x, int64_t n)
+{
+    row_fwd(gelu_tanh, y, x, n);
+}
+
 /* Both functions of a form.  Each thread sums its rows' share of db on its own. */
 #define FORM(name, form)                                                                 \
     void NN_CPU(name##_fwd)(int threads, elem *y, const elem *x, int64_t N, int64_t F)   \

@@ -2,23 +2,23 @@
 
 #include <stdlib.h>
 
-/* one of each instruction set and type, see elem.h */
-#define TABLES(isa)                                                                      \
-    {                                                                                    \
-        &nn_ops_##isa##_fp32, &nn_ops_##isa##_bf16                                       \
-    }
+#include "nn/gemm_tiles.h"
+
 extern const struct nn_ops nn_ops_base_fp32, nn_ops_base_bf16;
 extern const struct nn_ops nn_ops_avx2_fp32, nn_ops_avx2_bf16;
-extern const struct nn_ops nn_ops_avx512_fp32, nn_ops_avx512_bf16;
+extern const struct nn_ops nn_ops_avx512_fp32, nn_ops_avx512_bf16, nn_ops_amx_bf16;
 
+/* one of each instruction set and type, see elem.h */
 static const struct {
+    const char *isa;
     const struct nn_ops *fp32, *bf16;
 } tables[] = {
 #ifdef NN_HAVE_X86
-    TABLES(avx512),
-    TABLES(avx2),
+    {"amx", &nn_ops_avx512_fp32, &nn_ops_amx_bf16},
+    {"avx512", &nn_ops_avx512_fp32, &nn_ops_avx512_bf16},
+    {"avx2", &nn_ops_avx2_fp32, &nn_ops_avx2_bf16},
 #endif
-    TABLES(base),
+    {"base", &nn_ops_base_fp32, &nn_ops_base_bf16},
 };
 
 enum { N_TABLES = sizeof tables / sizeof *tables };
@@ -28,6 +28,7 @@ static bool machine_runs(const char *isa)
 {
 #ifdef NN_HAVE_X86
     __builtin_cpu_init();
+    if (!strcmp(isa, "amx")) return gemm_amx_usable() && machine_runs("avx512");
     if (!strcmp(isa, "avx512"))
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
@@ -42,7 +43,7 @@ static bool machine_runs(const char *isa)
 bool nn_force_isa(struct nn *nn, const char *isa)
 {
     for (int i = 0; i < N_TABLES; i++) {
-        if (strcmp(tables[i].fp32->isa, isa) != 0 || !machine_runs(isa)) continue;
+        if (strcmp(tables[i].isa, isa) != 0 || !machine_runs(isa)) continue;
         nn->ops = tables[i].fp32;
         nn->ops_bf16 = tables[i].bf16;
         return true;
@@ -54,8 +55,7 @@ bool nn_force_isa(struct nn *nn, const char *isa)
 static status_t choose_table(struct nn *nn)
 {
     if (device_is_host(nn->device)) {
-        for (int i = 0; i < N_TABLES && !nn->ops; i++)
-            nn_force_isa(nn, tables[i].fp32->isa);
+        for (int i = 0; i < N_TABLES && !nn->ops; i++) nn_force_isa(nn, tables[i].isa);
         CHECK(nn->ops);
         return STATUS_OK;
     }

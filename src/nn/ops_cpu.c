@@ -25,14 +25,22 @@ static int team(const struct nn *nn, const struct tensor *x)
 
 /* ---- with scratch ------------------------------------------------------------------------ */
 
-static void matmul(struct nn *nn, struct tensor *c, const struct tensor *a, bool trans_a,
-                   const struct tensor *b, bool trans_b, enum nn_accum mode)
+static void product(struct nn *nn, struct tensor *c, const struct tensor *a, bool trans_a,
+                    const struct tensor *b, bool trans_b, enum nn_accum mode,
+                    const struct product_end *end)
 {
     const size_t mark = arena_mark(&nn->scratch);
     float *scratch = arena_floats(&nn->scratch, nn->n_threads * NN_CPU(matmul_floats)());
     if (!nn->measuring)
-        NN_CPU(matmul)(nn->n_threads, c, a, trans_a, b, trans_b, mode, scratch);
+        NN_CPU(matmul)(nn->n_threads, c, a, trans_a, b, trans_b, mode, end, scratch);
     arena_rewind(&nn->scratch, mark);
+}
+
+static void matmul(struct nn *nn, struct tensor *c, const struct tensor *a, bool trans_a,
+                   const struct tensor *b, bool trans_b, enum nn_accum mode)
+{
+    const struct product_end end = {NULL, NULL, NULL};
+    product(nn, c, a, trans_a, b, trans_b, mode, &end);
 }
 
 static void bias_add(struct nn *nn, struct tensor *y, const struct tensor *x,
@@ -46,10 +54,9 @@ static void linear_fwd(struct nn *nn, struct tensor *y, const struct tensor *x,
                        const struct tensor *w, const struct tensor *b,
                        const struct tensor *residual)
 {
-    /* the product accumulates into a copy of the residual, which saves a pass over memory */
-    if (!nn->measuring && residual) bias_add(nn, y, residual, b);
-    matmul(nn, y, x, false, w, true, residual ? NN_ACCUM : NN_ASSIGN);
-    if (!nn->measuring && !residual && b) bias_add(nn, y, y, b);
+    const struct product_end end = {.bias = b ? elems(b) : NULL,
+                                    .residual = residual ? elems(residual) : NULL};
+    product(nn, y, x, false, w, true, NN_ASSIGN, &end);
 }
 
 static void gelu_fwd(struct nn *nn, struct tensor *y, const struct tensor *x)
@@ -61,8 +68,8 @@ static void linear_gelu_fwd(struct nn *nn, struct tensor *y, struct tensor *u,
                             const struct tensor *x, const struct tensor *w,
                             const struct tensor *b)
 {
-    linear_fwd(nn, u, x, w, b, NULL);
-    if (!nn->measuring) gelu_fwd(nn, y, u);
+    const struct product_end end = {.bias = b ? elems(b) : NULL, .gelu = elems(y)};
+    product(nn, u, x, false, w, true, NN_ASSIGN, &end);
 }
 
 static void bias_bwd(struct nn *nn, struct tensor *db, const struct tensor *dy)

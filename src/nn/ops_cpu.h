@@ -6,11 +6,17 @@
 #include "nn/elem.h"
 #include "nn/gemm.h"
 
+/* What a product goes through while it is written: + bias[n] + residual[m,n]; and y[m,n] = gelu(c).  Each
+ * may be NULL. */
+struct product_end {
+    const elem *bias, *residual;
+    elem *gelu;
+};
 /* scratch: so many floats a thread */
 int64_t NN_CPU(matmul_floats)(void);
 void NN_CPU(matmul)(int threads, const struct tensor *c, const struct tensor *a,
                     bool trans_a, const struct tensor *b, bool trans_b,
-                    enum nn_accum mode, float *scratch);
+                    enum nn_accum mode, const struct product_end *end, float *scratch);
 void NN_CPU(bias_add)(int threads, elem *y, const elem *x, const elem *b, int64_t N,
                       int64_t O);
 void NN_CPU(bias_bwd)(int threads, float *db, const elem *dy, int64_t N, int64_t O);
@@ -62,6 +68,7 @@ void NN_CPU(attention_decode)(int threads, elem *y, elem *cache_k, elem *cache_v
 void NN_CPU(gelu_fwd)(int threads, elem *y, const elem *x, int64_t N, int64_t F);
 void NN_CPU(gelu_bwd)(int threads, elem *dx, elem *y, float *db, float *partial,
                       const elem *dy, const elem *x, int64_t N, int64_t F);
+void NN_CPU(gelu_row)(elem *y, const elem *x, int64_t n); /* on the calling thread */
 void NN_CPU(gelu_erf_fwd)(int threads, elem *y, const elem *x, int64_t N, int64_t F);
 void NN_CPU(gelu_erf_bwd)(int threads, elem *dx, elem *y, float *db, float *partial,
                           const elem *dy, const elem *x, int64_t N, int64_t F);

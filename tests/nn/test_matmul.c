@@ -110,3 +110,48 @@ TEST(weight_gradient_product_equals_double_loops)
 {
     all_shapes(TN);
 }
+
+/* ---- what a cache does not hold ------------------------------------------------------------ */
+
+/* Cut along the sum, and in the rows of either operand. */
+TEST(bf16_product_of_several_blocks_equals_double_loops)
+{
+    static const int64_t shapes[][3] = {{33, 40, 1601}, {810, 33, 801}, {33, 810, 801}};
+    if (!tests_on_cpu()) return;
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (enum kind kind = NT; kind <= TN; kind++) {
+            struct product p = make(DTYPE_BF16, kind, NN_ACCUM, shapes[i][0],
+                                    shapes[i][1], shapes[i][2]);
+            each_cpu_nn(DTYPE_BF16, compare, &p);
+        }
+}
+
+enum { M = 100, N = 200, K = 1000 };
+
+/* A product on one thread, and on more. */
+struct one_thread {
+    const struct product *p;
+    struct tensor c; /* on the host */
+};
+
+static void compare_with_one_thread(const struct setting *s, void *arg)
+{
+    struct one_thread *one = arg;
+    struct tensor c = on_device(s->dev, &one->p->before, one->p->out);
+    call(s, &c, one->p);
+    if (nn_is_measuring(s->nn)) return;
+    if (nn_threads(s->nn) == 1)
+        one->c = to_host(s->dev, &c);
+    else
+        check_exact(s, "product on more threads", &c, &one->c);
+}
+
+TEST(bf16_product_does_not_depend_on_threads)
+{
+    if (!tests_on_cpu()) return;
+    for (enum kind kind = NT; kind <= TN; kind++) {
+        const struct product p = make(DTYPE_BF16, kind, NN_ACCUM, M, N, K);
+        struct one_thread one = {.p = &p};
+        each_cpu_nn(DTYPE_BF16, compare_with_one_thread, &one);
+    }
+}

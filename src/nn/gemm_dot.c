@@ -1,0 +1,76 @@
+/* VDPBF16PS: each of 16 sums gets the products of a pair of numbers.  Compiled once, for CPUs that
+ * have it. */
+#include "nn/gemm_tiles.h"
+
+#ifdef __AVX512BF16__
+#include <cpuid.h>
+#include <immintrin.h>
+#include <string.h>
+
+enum { TILE = 512, SIDE = 16, ROWS = 8, PAIRS = 16 };
+
+bool gemm_dot_usable(void)
+{
+    unsigned a, b, c, d;
+    if (!__builtin_cpu_supports("avx512bw") || !__get_cpuid_count(7, 1, &a, &b, &c, &d))
+        return false;
+    return a & 1U << 5;
+}
+
+/* ROWS rows of a tile by 32 columns */
+static void some_rows(float *c, const uint16_t *a, const uint16_t *b, int64_t steps,
+                      bool accumulate)
+{
+    __m512 sum[ROWS][2];
+    for (int i = 0; i < ROWS; i++)
+        for (int j = 0; j < 2; j++)
+            sum[i][j] = accumulate ? _mm512_load_ps(c + i * GEMM_SIDE + j * SIDE)
+                                   : _mm512_setzero_ps();
+    for (int64_t k = 0; k < steps; k++, a += 2 * TILE, b += 2 * TILE)
+        for (int p = 0; p < PAIRS; p++) {
+            const __m512bh left = (__m512bh)_mm512_load_si512(b + 32 * p);
+            const __m512bh right = (__m512bh)_mm512_load_si512(b + TILE + 32 * p);
+            for (int i = 0; i < ROWS; i++) {
+                int pair;
+                memcpy(&pair, a + 32 * i + 2 * p, sizeof pair);
+                const __m512bh x = (__m512bh)_mm512_set1_epi32(pair);
+                sum[i][0] = _mm512_dpbf16_ps(sum[i][0], x, left);
+                sum[i][1] = _mm512_dpbf16_ps(sum[i][1], x, right);
+            }
+        }
+    for (int i = 0; i < ROWS; i++)
+        for (int j = 0; j < 2; j++)
+            _mm512_store_ps(c + i * GEMM_SIDE + j * SIDE, sum[i][j]);
+}
+
+static void multiply(float *c, const uint16_t *a, const uint16_t *b, int64_t steps,
+                     bool accumulate, bool first_stays, const struct gemm_ahead *ahead)
+{
+    (void)first_stays;
+    for (int64_t k = 0; k < steps; k++) {
+        _mm_prefetch(ahead->x[0] + k * ahead->step, _MM_HINT_T1);
+        _mm_prefetch(ahead->x[1] + k * ahead->step, _MM_HINT_T1);
+    }
+    for (int i = 0; i < GEMM_SIDE; i += ROWS)
+        some_rows(c + i * GEMM_SIDE, a + i / SIDE * TILE + i % SIDE * 32, b, steps,
+                  accumulate);
+}
+#else
+bool gemm_dot_usable(void)
+{
+    return false;
+}
+
+static void multiply(float *c, const uint16_t *a, const uint16_t *b, int64_t steps,
+                     bool accumulate, bool first_stays, const struct gemm_ahead *ahead)
+{
+    (void)c, (void)a, (void)b, (void)steps, (void)accumulate, (void)first_stays;
+    (void)ahead;
+}
+#endif
+
+static void nothing(void)
+{
+}
+
+const struct gemm_kernel gemm_dot = {nothing, nothing, multiply};

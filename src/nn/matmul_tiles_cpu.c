@@ -1,0 +1,196 @@
+/* One operand is cut into blocks that stay in the second-level cache once they are packed; a block is
+ * one thread's.  The panels of the other operand pass by, each packed when it is due, while the lines of
+ * the next come in.  What passes is the operand that is the cheaper to pack, since that is done once for
+ * each block; what is kept is packed once, or once for PASSING rows where the sum is cut. */
+#include <omp.h>
+
+#include "nn/matmul_tiles.h"
+
+#ifdef NN_BF16
+enum {
+    DEPTH = 768,         /* along the sum, most */
+    KEPT = 320 * 1024,   /* numbers of a block, most */
+    KEPT_ROWS = 640,     /* ... and its rows */
+    PASSING = 768,       /* rows for which sums are kept between the parts of the sum */
+    FEW = 2 * GEMM_SIDE, /* rows of a block that are too few to be shared out further */
+};
+
+/* The operand `kept` in blocks, and for each the other's rows in parts; and how the sum is cut. */
+struct plan {
+    const struct gemm_operand *kept, *passing;
+    int64_t n_kept, n_passing; /* their rows */
+    bool first_passes;
+    int64_t kept_rows, passing_rows, depth; /* of a part, most */
+    int64_t blocks, parts;
+};
+
+static int64_t ceil_div(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+/* Rows of each of so many parts, in whole panels. */
+static int64_t part_rows(int64_t n, int64_t parts)
+{
+    return ceil_div(ceil_div(n, parts), GEMM_SIDE) * GEMM_SIDE;
+}
+
+/* Depends on the threads in who does what, not in the order of any sum. */
+static struct plan plan_of(const struct product *p, int threads)
+{
+    struct plan t = {.first_passes = !p->a.deep};
+    t.kept = t.first_passes ? &p->b : &p->a, t.n_kept = t.first_passes ? p->n : p->m;
+    t.passing = t.first_passes ? &p->a : &p->b;
+    t.n_passing = t.first_passes ? p->m : p->n;
+    t.depth =
+        part_rows(p->k, ceil_div(p->k, DEPTH)); /* steps are as long as panels wide */
+    const int64_t fit = attention_min(KEPT / t.depth / GEMM_SIDE * GEMM_SIDE, KEPT_ROWS);
+    const int64_t most = ceil_div(t.n_kept, FEW);
+    t.blocks = ceil_div(ceil_div(t.n_kept, fit), threads) * threads;
+    if (t.blocks > most) t.blocks = most;
+    t.kept_rows = part_rows(t.n_kept, t.blocks);
+    t.blocks = ceil_div(t.n_kept, t.kept_rows);
+    t.parts = t.depth < p->k ? ceil_div(t.n_passing, PASSING) : 1;
+    if (t.blocks * t.parts < threads) t.parts = ceil_div(threads, t.blocks);
+    t.passing_rows = part_rows(t.n_passing, t.parts);
+    t.parts = ceil_div(t.n_passing, t.passing_rows);
+    return t;
+}
+
+/* The operand from row i and number k along the sum on. */
+static struct gemm_operand from(const struct gemm_operand *o, int64_t i, int64_t k)
+{
+    struct gemm_operand part = *o;
+    part.x += o->deep ? k * o->ld + i : i * o->ld + k;
+    return part;
+}
+
+/* While panel number `call` of a block is multiplied: two rows of a panel that will be packed, or as
+ * many lines of its columns.  NULL: there is none. */
+static struct gemm_ahead ahead_of(const struct gemm_operand *next, int64_t call,
+                                  int64_t steps)
+{
+    struct gemm_ahead ahead = {.x = {NULL, NULL}};
+    if (!next || call >= GEMM_SIDE / 2) return ahead;
+    const int64_t row = next->ld * (int64_t)sizeof *next->x;
+    const int64_t apart = next->deep ? steps * row : row;
+    ahead.x[0] = (const char *)next->x + 2 * call * apart;
+    ahead.x[1] = ahead.x[0] + apart;
+    ahead.step = next->deep ? row : 64;
+    return ahead;
+}
+
+/* One thread's room. */
+struct room {
+    float *sums; /* of a block and a part, 32 x 32 at a time */
+    uint16_t *kept, *passing;
+};
+
+static struct room room_at(uint16_t *x)
+{
+    struct room r = {.sums = (float *)(void *)x};
+    r.kept = x + 2 * PASSING * KEPT_ROWS;
+    r.passing = r.kept + KEPT;
+    return r;
+}
+
+int64_t NN_CPU(matmul_tiles_room)(void)
+{
+    return 2 * PASSING * KEPT_ROWS + KEPT + GEMM_SIDE * DEPTH;
+}
+
+/* Where a piece of work begins in both operands, and along the sum. */
+struct piece {
+    int64_t kept, kept_end, passing, passing_end, k, depth;
+    bool last;
+};
+
+/* What c holds is read and written when its sums are there: have it by then. */
+static void expect(const struct product *p, int64_t i, int64_t j, int64_t rows,
+                   int64_t cols)
+{
+    enum { LINE = 64, WRITE = 1 };
+    const int64_t bytes = (int64_t)dtype_bytes(p->c->dtype);
+    for (int64_t r = 0; r < rows; r++) {
+        const char *row =
+            (const char *)p->c->data + ((i + r) * p->c->shape[1] + j) * bytes;
+        for (int64_t b = 0; b < cols * bytes; b += LINE)
+            __builtin_prefetch(row + b, WRITE);
+    }
+}
+
+/* All panels of the block meet the one that passes. */
+static void multiply_panel(const struct gemm_kernel *kernel, const struct product *p,
+                           const struct plan *t, const struct piece *w, int64_t s,
+                           const struct room *room, const struct gemm_operand *next)
+{
+    const int64_t steps = ceil_div(w->depth, GEMM_STEP);
+    const int64_t rows = attention_min(GEMM_SIDE, w->passing_end - s);
+    for (int64_t r = w->kept; r < w->kept_end; r += GEMM_SIDE) {
+        const int64_t call = (r - w->kept) / GEMM_SIDE;
+        const uint16_t *kept = room->kept + call * steps * GEMM_PANEL_STEP;
+        const bool whole = w->k == 0 && w->last;
+        float *sums = room->sums;
+        if (!whole)
+            sums += (s - w->passing) * t->kept_rows + call * GEMM_SIDE * GEMM_SIDE;
+        const int64_t cols = attention_min(GEMM_SIDE, w->kept_end - r);
+        const struct gemm_ahead ahead = ahead_of(next, call, steps);
+        if (w->last && t->first_passes) expect(p, s, r, rows, cols);
+        if (w->last && !t->first_passes) expect(p, r, s, cols, rows);
+        kernel->multiply(sums, t->first_passes ? room->passing : kept,
+                         t->first_passes ? kept : room->passing, steps, w->k > 0,
+                         t->first_passes, &ahead);
+        if (!w->last) continue;
+        if (t->first_passes)
+            NN_CPU(write_block)(p, s, r, sums, GEMM_SIDE, rows, cols);
+        else
+            NN_CPU(write_block)(p, r, s, sums, GEMM_SIDE, cols, rows);
+    }
+}
+
+/* A block and a part of what passes, in one part of the sum. */
+static void multiply_part(const struct gemm_kernel *kernel, const struct product *p,
+                          const struct plan *t, const struct piece *w,
+                          const struct room *room)
+{
+    const int64_t steps = ceil_div(w->depth, GEMM_STEP);
+    for (int64_t r = w->kept; r < w->kept_end; r += GEMM_SIDE) {
+        const struct gemm_operand o = from(t->kept, r, w->k);
+        gemm_pack(room->kept + (r - w->kept) * steps * GEMM_STEP, &o, w->kept_end - r,
+                  w->depth, t->first_passes);
+    }
+    for (int64_t s = w->passing; s < w->passing_end; s += GEMM_SIDE) {
+        const struct gemm_operand o = from(t->passing, s, w->k);
+        const struct gemm_operand next = from(t->passing, s + GEMM_SIDE, w->k);
+        gemm_pack(room->passing, &o, w->passing_end - s, w->depth, !t->first_passes);
+        multiply_panel(kernel, p, t, w, s, room,
+                       s + GEMM_SIDE < w->passing_end ? &next : NULL);
+    }
+}
+
+void NN_CPU(matmul_tiles)(int threads, const struct gemm_kernel *kernel,
+                          const struct product *p, uint16_t *room)
+{
+    const struct plan t = plan_of(p, threads);
+    const int64_t pieces = t.blocks * t.parts;
+#pragma omp parallel num_threads(pieces < threads ? (int)pieces : threads)
+    {
+        const struct room mine =
+            room_at(room + omp_get_thread_num() * NN_CPU(matmul_tiles_room)());
+        kernel->begin();
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < pieces; i++) {
+            struct piece w = {.kept = i / t.parts * t.kept_rows,
+                              .passing = i % t.parts * t.passing_rows};
+            w.kept_end = attention_min(w.kept + t.kept_rows, t.n_kept);
+            w.passing_end = attention_min(w.passing + t.passing_rows, t.n_passing);
+            for (; w.k < p->k; w.k += t.depth) {
+                w.depth = attention_min(t.depth, p->k - w.k);
+                w.last = w.k + w.depth == p->k;
+                multiply_part(kernel, p, &t, &w, &mine);
+            }
+        }
+        kernel->end();
+    }
+}
+#endif
