@@ -1,24 +1,27 @@
 /* attention_tile - what ops_cpu.c, which takes the scratch, and the attention_*_cpu.c, which use it,
- * must agree upon.
- *
- * Scores are made for a tile of query rows by key rows.  Tiles are cut where no row of theirs
- * sees more, so a tile on the diagonal wastes at most half of a Q x Q square and the key side
- * can be long: fewer, larger matrix products.  Tiles are computed in fp32; rows of another type are
- * copied. */
+ * must agree upon: how queries and keys are cut, and the room for each cut. */
 #pragma once
 
 #include "nn/attention_view.h"
-#include "nn/elem.h"
+#include "nn/tile_product.h"
 
 enum {
-    ATTENTION_Q = 64,
-    ATTENTION_K = 256,
-    ATTENTION_COPIES = sizeof(elem) < sizeof(float)
+    ATTENTION_FWD_KEYS = 128, /* that are copied at a time, ... */
+    ATTENTION_BWD_KEYS = 256,
+    ATTENTION_MOST =
+        512, /* ... and query rows that are taken through them at a time: in forward */
+    ATTENTION_LEAST = 64,
+    ATTENTION_ROWS = TILE_ONE_FORM ? 64 : 128, /* in backward */
 };
 
 static inline int64_t attention_min(int64_t a, int64_t b)
 {
     return a < b ? a : b;
+}
+
+static inline int64_t attention_max(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
 }
 
 static inline int64_t attention_ceil_div(int64_t a, int64_t b)
@@ -33,25 +36,65 @@ static inline int64_t attention_pad(int64_t n) /* floats, to whole cache lines *
 
 /* ---- scratch, in floats ----------------------------------------------------------------- */
 
-/* Copies, a thread, of so many tiles of query rows and so many of key rows. */
-static inline int64_t attention_copy_floats(const struct attention_view *a, int q, int k)
+/* Room is cut off a piece of scratch, or, where there is none yet, only counted. */
+struct attention_room {
+    float *base; /* NULL: counted */
+    int64_t used;
+};
+
+static inline void *attention_cut(struct attention_room *r, int64_t floats)
 {
-    const int64_t rows = q * ATTENTION_Q + k * ATTENTION_K;
-    return ATTENTION_COPIES ? attention_pad(rows * a->D) : 0;
+    float *at = r->base ? r->base + r->used : NULL;
+    r->used += attention_pad(floats);
+    return at;
 }
 
-/* Forward, a thread: scores, their product with v, maximum and sum of a row; q, k, v. */
-static inline int64_t attention_fwd_floats(const struct attention_view *a)
+static inline factor *attention_cut_factors(struct attention_room *r, int64_t rows,
+                                            int64_t cols)
 {
-    return ATTENTION_Q * ATTENTION_K + attention_pad(ATTENTION_Q * a->D) +
-           2 * attention_pad(ATTENTION_Q) + attention_copy_floats(a, 1, 2);
+    const int64_t bytes = rows * cols * (int64_t)sizeof(factor);
+    return attention_cut(r, attention_ceil_div(bytes, (int64_t)sizeof(float)));
 }
 
-/* Backward, a thread: P, dS, dk and dv of one tile of key rows; q, dy, k, v. */
-static inline int64_t attention_bwd_floats(const struct attention_view *a)
+/* Forward gives so many query rows of a head to a thread: many, since copies of the keys serve all of
+ * them, but enough pieces for the threads to end together. */
+static inline int64_t attention_fwd_rows(const struct attention_view *a, int threads)
 {
-    return 2 * ATTENTION_Q * ATTENTION_K + 2 * attention_pad(ATTENTION_K * a->D) +
-           attention_copy_floats(a, 2, 2);
+    int64_t rows = ATTENTION_MOST;
+    while (rows > ATTENTION_LEAST &&
+           a->B * a->H * attention_ceil_div(a->Tq, rows) < 8 * threads)
+        rows /= 2;
+    return attention_min(rows, tile_pad(a->Tq));
+}
+
+/* Of a thread; see attention_cpu.c. */
+struct attention_fwd_room {
+    factor *rows, *q, *k, *v_rows, *v, *p;
+    float *scores, *sum_v, *max, *sum;
+};
+
+static inline int64_t attention_fwd_room(struct attention_fwd_room *r, float *base,
+                                         const struct attention_view *a, int64_t rows)
+{
+    struct attention_room room = {.base = base};
+    const int64_t D = tile_pad(a->D);
+    r->rows = attention_cut_factors(&room, TILE_PANEL, D);
+    r->q = attention_cut_factors(&room, rows, D);
+    r->k = attention_cut_factors(&room, ATTENTION_FWD_KEYS, D);
+    r->v_rows = attention_cut_factors(&room, ATTENTION_FWD_KEYS, D);
+    r->v = attention_cut_factors(&room, ATTENTION_FWD_KEYS, D);
+    r->p = attention_cut_factors(&room, ATTENTION_FWD_KEYS, TILE_PANEL);
+    r->scores = attention_cut(&room, attention_max(ATTENTION_FWD_KEYS, D) * TILE_PANEL);
+    r->sum_v = attention_cut(&room, rows * D);
+    r->max = attention_cut(&room, rows);
+    r->sum = attention_cut(&room, rows);
+    return room.used;
+}
+
+static inline int64_t attention_fwd_floats(const struct attention_view *a, int threads)
+{
+    struct attention_fwd_room unused;
+    return threads * attention_fwd_room(&unused, NULL, a, attention_fwd_rows(a, threads));
 }
 
 /* Backward gives a kv head of a sequence to one thread, which needs no sums over threads.
@@ -60,7 +103,7 @@ static inline int64_t attention_bwd_floats(const struct attention_view *a)
  * keeps nine tenths of the threads busy, or as many as there are tiles. */
 static inline int64_t attention_bwd_parts(const struct attention_view *a, int threads)
 {
-    const int64_t most = attention_ceil_div(a->Tk, ATTENTION_K);
+    const int64_t most = attention_ceil_div(a->Tk, ATTENTION_BWD_KEYS);
     int64_t parts = 1;
     for (; parts < most; parts++) {
         const int64_t units = a->B * a->K * parts;
@@ -70,33 +113,57 @@ static inline int64_t attention_bwd_parts(const struct attention_view *a, int th
     return parts;
 }
 
-/* dq of one part; the first part adds to the result itself, if that is fp32. */
-static inline int64_t attention_bwd_part_floats(const struct attention_view *a)
+/* Of a thread; see attention_bwd_cpu.c. */
+struct attention_bwd_room {
+    factor *k, *v, *k_turned, *v_turned, *k_right;
+    factor *q, *dy, *q_turned, *dy_turned, *p, *ds, *ds_left;
+    float *scores, *dp, *dk, *dv, *lse, *delta;
+};
+
+static inline int64_t attention_bwd_room(struct attention_bwd_room *r, float *base,
+                                         const struct attention_view *a)
 {
-    return attention_pad(a->B * a->Tq * a->H * a->D);
+    struct attention_room room = {.base = base};
+    const int64_t D = tile_pad(a->D), rows = a->group * tile_pad(a->Tq);
+    factor **of_keys[] = {&r->k, &r->v, &r->k_turned, &r->v_turned, &r->k_right};
+    factor **of_rows[] = {&r->q, &r->dy, &r->q_turned, &r->dy_turned};
+    for (int i = 0; i < 5; i++)
+        *of_keys[i] = attention_cut_factors(&room, ATTENTION_BWD_KEYS, D);
+    for (int i = 0; i < 4; i++)
+        *of_rows[i] = attention_cut_factors(&room, ATTENTION_ROWS, D);
+    r->p = attention_cut_factors(&room, ATTENTION_ROWS, TILE_PANEL);
+    r->ds = attention_cut_factors(&room, ATTENTION_ROWS, TILE_PANEL);
+    r->ds_left = attention_cut_factors(&room, ATTENTION_ROWS, ATTENTION_BWD_KEYS);
+    r->scores = attention_cut(&room, attention_max(ATTENTION_ROWS, D) * TILE_PANEL);
+    r->dp = attention_cut(&room, ATTENTION_ROWS * TILE_PANEL);
+    r->dk = attention_cut(&room, ATTENTION_BWD_KEYS * D);
+    r->dv = attention_cut(&room, ATTENTION_BWD_KEYS * D);
+    r->lse = attention_cut(&room, rows);
+    r->delta = attention_cut(&room, rows);
+    return room.used;
 }
 
-/* dq of all parts that do not add to the result, or of those of fewer sequences, which are cut into
- * more */
-static inline int64_t attention_bwd_parts_floats(const struct attention_view *a,
-                                                 int threads, bool dq_is_fp32)
+/* dq of the query heads of one kv head: [heads][Tq / 32][D / 32][32][32] */
+static inline int64_t attention_dq_floats(const struct attention_view *a)
 {
+    return a->group * tile_pad(a->Tq) * tile_pad(a->D);
+}
+
+/* A thread needs one dq at a time if nobody else adds to it. */
+static inline int64_t attention_dqs(const struct attention_view *a, int threads)
+{
+    const int64_t parts = attention_bwd_parts(a, threads);
+    return parts > 1 ? a->B * a->K * parts : threads;
+}
+
+/* The threads' tiles, then dq; of fewer sequences, too, which are cut into more parts. */
+static inline int64_t attention_bwd_floats(const struct attention_view *a, int threads)
+{
+    struct attention_bwd_room unused;
     int64_t most = 0;
-    for (struct attention_view v = *a; v.B > 0; v.B--) {
-        const int64_t n = attention_bwd_parts(&v, threads) - dq_is_fp32;
-        if (n * attention_bwd_part_floats(&v) > most)
-            most = n * attention_bwd_part_floats(&v);
-    }
-    return most;
-}
-
-/* delta: [B*H, Tq], then dq of the parts, then each thread's tiles */
-static inline int64_t attention_bwd_all_floats(const struct attention_view *a,
-                                               int threads, bool dq_is_fp32)
-{
-    return attention_pad(a->B * a->H * a->Tq) +
-           attention_bwd_parts_floats(a, threads, dq_is_fp32) +
-           threads * attention_bwd_floats(a);
+    for (struct attention_view v = *a; v.B > 0; v.B--)
+        most = attention_max(most, attention_dqs(&v, threads));
+    return threads * attention_bwd_room(&unused, NULL, a) + most * attention_dq_floats(a);
 }
 
 /* Decode, a thread: the scores of a query head, its sum. */
@@ -118,51 +185,62 @@ static inline int64_t attention_high(const struct attention_view *a, int64_t b, 
     return a->high ? a->high[b * a->Tq + i] : i + 1;
 }
 
-/* The columns of a tile of keys [k0, k1) that query row i sees, and the whole vectors around
- * them: [from, to) holds [lo, hi), all zero if there are none. */
-struct attention_span {
-    int64_t lo, hi, from, to;
+/* A tile of 32 query rows: row i sees keys [low[i], high[i]), the tile none outside [first, end).
+ * Rows behind the last see what that one sees. */
+struct attention_seen {
+    int32_t low[TILE_PANEL], high[TILE_PANEL];
+    int64_t first, end;
 };
 
-static inline struct attention_span attention_row_span(const struct attention_view *a,
-                                                       int64_t b, int64_t i, int64_t k0,
-                                                       int64_t k1)
+static inline void attention_look(struct attention_seen *s,
+                                  const struct attention_view *a, int64_t b, int64_t q0)
 {
-    const int64_t low = attention_low(a, b, i);
-    struct attention_span s = {.lo = low > k0 ? low - k0 : 0,
-                               .hi = attention_min(attention_high(a, b, i), k1) - k0};
-    if (s.lo >= s.hi) return (struct attention_span){0};
-    s.from = s.lo / 16 * 16;
-    s.to = attention_pad(s.hi);
-    return s;
-}
-
-/* What fills the whole vectors up. */
-static inline void attention_fill_edges(float *x, struct attention_span s, float value)
-{
-    for (int64_t j = s.from; j < s.lo; j++) x[j] = value;
-    for (int64_t j = s.hi; j < s.to; j++) x[j] = value;
-}
-
-static inline void attention_zero_outside(float *x, struct attention_span s, int64_t n)
-{
-    if (s.from > 0) memset(x, 0, (size_t)s.from * sizeof *x);
-    if (s.to < n) memset(x + s.to, 0, (size_t)(n - s.to) * sizeof *x);
-}
-
-/* Keys [*first, *end) are all that any of the query rows [q0, q1) of sequence b sees. */
-static inline void attention_tile_keys(const struct attention_view *a, int64_t b,
-                                       int64_t q0, int64_t q1, int64_t *first,
-                                       int64_t *end)
-{
-    *first = a->Tk;
-    *end = 0;
-    for (int64_t i = q0; i < q1; i++) {
+    s->first = a->Tk;
+    s->end = 0;
+    for (int64_t j = 0; j < TILE_PANEL; j++) {
+        const int64_t i = attention_min(q0 + j, a->Tq - 1);
         const int64_t low = attention_low(a, b, i), high = attention_high(a, b, i);
         CHECK(0 <= low && low <= high && high <= a->Tk);
         CHECK(a->high || low < high); /* a row sees itself */
+        s->low[j] = (int32_t)low, s->high[j] = (int32_t)high;
         if (low == high) continue;
-        *first = attention_min(*first, low);
-        if (high > *end) *end = high;
+        s->first = attention_min(s->first, low);
+        s->end = attention_max(s->end, high);
     }
+}
+
+/* Keys [*from, *to) are seen by every row of the tile; none if *from >= *to.  (Neither low nor high
+ * decreases from row to row.) */
+static inline void attention_seen_by_all(const struct attention_seen *s, int64_t *from,
+                                         int64_t *to)
+{
+    *from = s->low[TILE_PANEL - 1];
+    *to = s->high[0];
+}
+
+/* ---- results ------------------------------------------------------------------------------ */
+
+/* Columns of a panel, rows 32 apart, become rows of `to`, ld apart; D of them, filled up to 16. */
+static inline void attention_turn(float *to, int64_t ld, const float *panel, int64_t D)
+{
+    for (int64_t d = 0; d < D; d += 16)
+        for (int64_t i = 0; i < TILE_PANEL; i += 16)
+            transpose_tile(to + i * ld + d, ld, panel + d * TILE_PANEL + i, TILE_PANEL);
+}
+
+/* n numbers of x, of type elem or fp32, from the one at `at` on, become or get from[i] * by. */
+static inline void attention_write(const struct tensor *x, int64_t at, const float *from,
+                                   float by, int64_t n, bool adds)
+{
+    float *row = (float *)x->data + at;
+    elem *low = (elem *)x->data + at;
+    if (x->dtype == DTYPE_F32 && adds)
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) row[i] += from[i] * by;
+    else if (x->dtype == DTYPE_F32)
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) row[i] = from[i] * by;
+    else
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) low[i] = put(from[i] * by);
 }

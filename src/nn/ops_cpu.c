@@ -165,7 +165,7 @@ static void view_fwd(struct nn *nn, struct tensor *y, struct tensor *lse,
                      const struct attention_view *v, bool fresh)
 {
     const size_t mark = arena_mark(&nn->scratch);
-    float *scratch = arena_floats(&nn->scratch, nn->n_threads * attention_fwd_floats(v));
+    float *scratch = arena_floats(&nn->scratch, attention_fwd_floats(v, nn->n_threads));
     if (!nn->measuring) {
         NN_CPU(attention_fwd)
         (nn->n_threads, y, tensor_f32(lse), scratch, elems(q), elems(kv), fresh, v);
@@ -197,9 +197,7 @@ static void view_bwd(struct nn *nn, const struct attention_gradients *g,
                      const struct attention_results *r, const struct attention_view *v)
 {
     const size_t mark = arena_mark(&nn->scratch);
-    float *scratch =
-        arena_floats(&nn->scratch, attention_bwd_all_floats(v, nn->n_threads,
-                                                            g->dq->dtype == DTYPE_F32));
+    float *scratch = arena_floats(&nn->scratch, attention_bwd_floats(v, nn->n_threads));
     if (!nn->measuring) {
         NN_CPU(attention_bwd)
         (nn->n_threads, g, scratch, elems(r->dy), elems(r->y), tensor_f32(r->lse),

@@ -1,11 +1,12 @@
-/* simd_math - exp and tanh in fp32 that the compiler can put into vector registers.
+/* simd_math - exp, 2^x and tanh in fp32 that the compiler can put into vector registers.
  *
- * Both are straight-line code (selections, no branches, no calls, no conversions that SSE2
+ * All are straight-line code (selections, no branches, no calls, no conversions that SSE2
  * lacks), so a loop over them vectorises for every instruction set; libm's do not.  Included by
  * the *_cpu.c files of this folder. */
 #pragma once
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -48,6 +49,39 @@ static inline float nn_exp(float x)
     y = x < -87.336f ? 0.0f : y;
     y = x > 88.722f ? HUGE_VALF : y;
     return x == x ? y : x;
+}
+
+/* 2^r for |r| <= 1/2: the polynomials whose largest relative error is least (Remez' algorithm). */
+static inline float nn_exp2_fraction(float r) /* 8e-8 */
+{
+    float p = 1.327647198e-3f;
+    p = p * r + 9.675541334e-3f;
+    p = p * r + 5.550713274e-2f;
+    p = p * r + 2.402211972e-1f;
+    p = p * r + 6.931469671e-1f;
+    return p * r + 1.0f;
+}
+
+static inline float nn_exp2_rough_fraction(float r) /* 2.7e-6 */
+{
+    float p = 9.570101908e-3f;
+    p = p * r + 5.591786032e-2f;
+    p = p * r + 2.402474483e-1f;
+    p = p * r + 6.931218147e-1f;
+    return p * r + 9.999992614e-1f;
+}
+
+/* What softmax needs of 2^x: right for x from -126 to 127, 0 below; NaN stays NaN.  Half of the work of
+ * nn_exp, because scores are multiplied by something anyway and log2(e) can be part of it.  Relative
+ * error below 3e-7, or, `rough`, below 3e-6, which is little where results are rounded to bf16. */
+static inline float nn_exp2(float x, bool rough)
+{
+    const float shift = 12582912.0f; /* as in nn_exp */
+    const float t = x + shift;
+    const float r = x - (t - shift);
+    const float p = rough ? nn_exp2_rough_fraction(r) : nn_exp2_fraction(r);
+    const float y = nn_float_of_bits(nn_bits_of_float(p) + (nn_bits_of_float(t) << 23));
+    return x < -126.0f ? 0.0f : y;
 }
 
 /* tanh(x), relative error below 3e-7; NaN stays NaN.

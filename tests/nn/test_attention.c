@@ -83,7 +83,10 @@ static const struct nn_attention shapes[] = {
     {.B = 1, .T = 70, .H = 5, .K = 2, .D = 8, .group = 4, .first = 3},
     {.B = 1, .T = 257, .H = 3, .K = 1, .D = 16},
     {.B = 3, .T = 131, .H = 2, .K = 2, .D = 64},
-    {.B = 1, .T = 800, .H = 2, .K = 1, .D = 5}, /* several key tiles, dealt to threads */
+    {.B = 1, .T = 800, .H = 2, .K = 1, .D = 5},  /* several key tiles, dealt to threads */
+    {.B = 1, .T = 545, .H = 2, .K = 1, .D = 64}, /* whole panels, the last row alone */
+    {.B = 1, .T = 161, .H = 2, .K = 1, .D = 96},
+    {.B = 1, .T = 300, .H = 3, .K = 1, .D = 128},
 };
 
 /* What the kernels have code for: head sizes up to 32, 64, 96, 128 and 256, multiples of 8 and

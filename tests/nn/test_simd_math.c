@@ -1,4 +1,4 @@
-/* exp and tanh for vector registers against libm in double. */
+/* exp, 2^x and tanh for vector registers against libm in double. */
 #include "harness/harness.h"
 
 #include "nn/simd_math.h"
@@ -31,6 +31,32 @@ TEST(exp_is_right_at_the_ends)
     assert_true(nn_exp(89) == HUGE_VALF && isfinite(nn_exp(88.72f)));
     assert_true(isnan(nn_exp(NAN)) && isnan(nn_exp(-NAN)));
     assert_true(isnan(nn_exp(nn_float_of_bits(0x7fc00123)))); /* a NaN with a payload */
+}
+
+static float exp2_fine(float x)
+{
+    return nn_exp2(x, false);
+}
+
+static float exp2_rough(float x)
+{
+    return nn_exp2(x, true);
+}
+
+TEST(powers_of_two_are_within_what_they_say)
+{
+    assert_true(worst(exp2_fine, exp2, -126, 127) < 3e-7);
+    assert_true(worst(exp2_fine, exp2, -1, 1) < 3e-7);
+    assert_true(worst(exp2_rough, exp2, -126, 127) < 3e-6);
+}
+
+TEST(powers_of_two_are_right_at_the_ends)
+{
+    for (int rough = 0; rough < 2; rough++) {
+        assert_true(nn_exp2(-HUGE_VALF, rough) == 0 && nn_exp2(-3e38f, rough) == 0);
+        assert_true(nn_exp2(-126.1f, rough) == 0 && nn_exp2(-126, rough) > 0);
+        assert_true(isnan(nn_exp2(NAN, rough)) && isnan(nn_exp2(-NAN, rough)));
+    }
 }
 
 TEST(tanh_is_within_three_tenths_of_a_millionth)
