@@ -339,7 +339,7 @@ prepare() {
     cat >"$work/faults.yaml" <<YAML
 model: {family: llama, layers: 4, hidden: 24, heads: 6, kv_heads: 3, ffn: 40}
 data: {tokenizer: $work/t.json, train: $work/train.h5, sequence_length: 12}
-train: {run_dir: run, steps: 3, batch_sequences: 8, micro_batch: 1, threads: 1, device: cpu}
+train: {run_dir: run, steps: 3, batch_sequences: 8, micro_batch: 1, threads: 1, device: cpu, precision: fp32}
 optim: {lr: 1.0e-3}
 schedule: {kind: constant}
 parallel: {timeout_seconds: 20}

@@ -13,6 +13,7 @@
 static const char help[] =
     "usage: [mpirun -n N] yoke bench step CONFIG [OPTION]...\n"
     "       yoke bench ops CONFIG [OPTION]...\n"
+    "       yoke bench gemm [CONFIG] [OPTION]...\n"
     "       mpirun -n N yoke bench comm [OPTION]...\n"
     "       mpirun -n N yoke bench layouts [OPTION]...\n"
     "       mpirun -n N yoke bench checkpoint [OPTION]...\n\n"
@@ -29,6 +30,12 @@ static const char help[] =
     "copies "
     "or\n"
     "multiplies at best.\n"
+    "gemm: time the CPU's matrix products in fp32 and bf16 (--precision: one of them) at "
+    "that "
+    "model's\n"
+    "shapes, or at those of a grid, as a share of what its registers can do, beside "
+    "oneDNN and\n"
+    "OpenBLAS.\n"
     "comm: reduce-scatter, all-gather and all-reduce of 64 KiB to 256 MiB between N "
     "ranks, "
     "beside\n"
@@ -104,8 +111,9 @@ status_t bench_open_device(struct device **d, enum dtype *t,
     const int device = o->device == NOT_GIVEN ? c->device : o->device;
     const int precision = o->precision == NOT_GIVEN ? c->precision : o->precision;
     TRY(place_open_alone(d, (enum config_device)device));
+    const char *why;
     TRY(place_check_model(*d, &c->arch));
-    return place_precision(t, *d, (enum config_precision)precision);
+    return place_precision(t, &why, *d, NULL, (enum config_precision)precision);
 }
 
 static status_t parse_precision(const char *text, int *precision)
@@ -175,8 +183,8 @@ int cmd_bench(int argc, char **argv)
                                             {"json", no_argument, NULL, 'J'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
-    static const char what[] = "give: step CONFIG, ops CONFIG, comm, layouts or "
-                               "checkpoint";
+    static const char what[] = "give: step CONFIG, ops CONFIG, gemm [CONFIG], comm, layouts "
+                               "or checkpoint";
     const char *overrides[BENCH_MAX_OVERRIDES];
     struct bench_options o = {.batch = 4,
                               .tokens = 512,
@@ -205,9 +213,12 @@ int cmd_bench(int argc, char **argv)
         return run_together(argc, argv, &o, bench_layouts);
     if (argc - optind == 1 && strcmp(argv[optind], "checkpoint") == 0)
         return run_together(argc, argv, &o, bench_checkpoint);
-    if (argc - optind != 2) return cli_usage("bench", what);
-    o.config = argv[optind + 1];
+    const bool gemm = argc > optind && strcmp(argv[optind], "gemm") == 0;
+    if (argc - optind != 2 && !(gemm && argc - optind == 1))
+        return cli_usage("bench", what);
+    o.config = argv[optind + 1]; /* NULL at the end */
     omp_set_num_threads((int)o.threads);
+    if (gemm) return cli_exit(bench_gemm(&o), NULL);
     if (strcmp(argv[optind], "ops") == 0) return cli_exit(bench_ops(&o), NULL);
     return cli_usage("bench", what);
 }

@@ -141,8 +141,9 @@ const struct config_key config_keys[] = {
      .initial = "auto",
      .doc =
          "of weights and activations in forward and backward; master weights, "
-         "gradients and optimizer state are fp32.  auto: bf16 where the GPU has it, "
-         "else fp16 with a dynamic loss scale; fp32 on the CPU, which can do bf16 too"},
+         "gradients and optimizer state are fp32.  auto: on a GPU bf16 where it has it, "
+         "else fp16 with a dynamic loss scale; on a CPU bf16 where it has AMX or "
+         "AVX512-BF16, else fp32"},
     {"train.graphs", CONFIG_BOOL, AT(graphs), .initial = "true",
      .doc = "record the work of a micro-batch once and replay it (CUDA graphs)"},
     {"train.eval_interval", CONFIG_INTEGER, AT(eval_interval), 0, 1e9, .initial = "250",

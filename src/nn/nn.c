@@ -135,3 +135,13 @@ const char *nn_isa(const struct nn *nn)
 {
     return nn->ops->isa;
 }
+
+const char *nn_cpu_bf16(void)
+{
+#ifdef NN_HAVE_X86
+    if (!machine_runs("avx512")) return NULL;
+    if (gemm_amx_usable()) return "AMX";
+    if (__builtin_cpu_supports("avx512bf16")) return "AVX512-BF16";
+#endif
+    return NULL;
+}

@@ -45,6 +45,8 @@ nn_scratch_peak_bytes(const struct nn *nn); /* largest scratch of any call so fa
 int nn_threads(const struct nn *nn);
 struct device *nn_device(const struct nn *nn);
 const char *nn_isa(const struct nn *nn); /* "base", "avx2", "avx512"; "sm_90" */
+/* What this CPU multiplies bf16 with: "AMX", "AVX512-BF16"; NULL: nothing, fp32 is faster. */
+const char *nn_cpu_bf16(void);
 
 /* ---- account.c: where the time goes ------------------------------------------------------- */
 
@@ -331,6 +333,8 @@ void nn_cross_entropy(struct nn *nn, struct nn_loss *loss, float *row_loss,
                       const struct tensor *w, const int32_t *targets,
                       float gradient_scale, float z_loss,
                       const struct nn_vocab_slice *slice);
+/* Rows of logits that it takes at a time, of N, with V of the vocabulary in w. */
+int64_t nn_cross_entropy_rows(const struct nn *nn, int64_t N, int64_t V, enum dtype t);
 
 /* ---- adamw_update.c, sum_squares.c, cast.c: on flat ranges -------------------------------- */
 

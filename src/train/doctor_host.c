@@ -91,8 +91,9 @@ static void cpu_section(struct doctor_report *r, const struct launch_note *here)
         if (nn_create(&nn, cpu, 1, 0) == STATUS_OK) isa = nn_isa(nn);
     }
     doctor_cores(here->cores, cores, sizeof cores);
-    doctor_line(r, "processor", "%s; kernels for %s", info.model[0] ? info.model : "?",
-                isa);
+    doctor_line(r, "processor", "%s; kernels for %s; products of bf16 %s",
+                info.model[0] ? info.model : "?", isa,
+                nn_cpu_bf16() ? nn_cpu_bf16() : "no faster than fp32");
     doctor_line(r, "cores", "this rank may use %d of %ld: %s; %d NUMA node%s", n,
                 sysconf(_SC_NPROCESSORS_ONLN), cores, nodes ? nodes : 1,
                 nodes > 1 ? "s" : "");

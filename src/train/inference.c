@@ -81,8 +81,9 @@ status_t inference_open(struct inference *i, const struct inference_options *o)
 
 static status_t choose_precision(struct inference *i)
 {
+    const char *why;
     TRY(place_check_model(i->device, &i->config.arch));
-    return place_precision(&i->dtype, i->device,
+    return place_precision(&i->dtype, &why, i->device, i->world,
                            (enum config_precision)i->config.precision);
 }
 
@@ -116,7 +117,7 @@ static status_t load_weights(struct inference *i)
     i->weight_bytes = (size_t)i->params.n_elements * dtype_bytes(i->dtype);
     TRY(device_alloc(i->device, i->weight_bytes, "weights", &i->weights));
     struct checkpoint_range all = {.count = i->params.n_elements, .master = i->weights};
-    if (device_is_host(i->device))
+    if (device_is_host(i->device) && i->dtype == DTYPE_F32)
         return checkpoint_read(ckpt, &i->whole, &i->params, &all, 1);
 
     const size_t bytes = (size_t)i->params.n_elements * sizeof(float);

@@ -7,6 +7,7 @@
 
 #include "core/file.h"
 #include "core/log.h"
+#include "nn/nn.h"
 
 struct note {
     char host[64], id[32];
@@ -107,25 +108,53 @@ status_t place_open_alone(struct device **d, enum config_device wanted)
     return wanted == CONFIG_DEVICE_CUDA ? found : device_open(d, "cpu", 0);
 }
 
-status_t place_precision(enum dtype *t, const struct device *d,
-                         enum config_precision wanted)
+/* AUTO by itself: the first of bf16, fp16, fp32 that this rank's device is fast in. */
+static enum dtype fastest(const char **why, const struct device *d)
+{
+    if (device_is_host(d)) {
+        const char *unit = nn_cpu_bf16();
+        *why = unit ? unit : "neither AMX nor AVX512-BF16";
+        return unit ? DTYPE_BF16 : DTYPE_F32;
+    }
+    const enum dtype t = device_supports(d, DTYPE_BF16)  ? DTYPE_BF16
+                         : device_supports(d, DTYPE_F16) ? DTYPE_F16
+                                                         : DTYPE_F32;
+    *why = t == DTYPE_F32 ? "the GPU has no other" : "the GPU has it";
+    return t;
+}
+
+/* What every rank's device is fast in. */
+static enum dtype fastest_of_all(const char **why, const struct device *d,
+                                 struct comm *world)
+{
+    static const enum dtype by_speed[] = {DTYPE_BF16, DTYPE_F16, DTYPE_F32};
+    const enum dtype mine = fastest(why, d);
+    int64_t place = 0;
+    while (by_speed[place] != mine) place++;
+    if (world) comm_max_i64(world, &place, 1);
+    if (by_speed[place] != mine) *why = "not every rank has more";
+    return by_speed[place];
+}
+
+status_t place_precision(enum dtype *t, const char **why, const struct device *d,
+                         struct comm *world, enum config_precision wanted)
 {
     static const enum dtype types[] = {[CONFIG_PRECISION_FP32] = DTYPE_F32,
                                        [CONFIG_PRECISION_BF16] = DTYPE_BF16,
                                        [CONFIG_PRECISION_FP16] = DTYPE_F16};
-    const bool bf16 = device_supports(d, DTYPE_BF16), f16 = device_supports(d, DTYPE_F16);
     if (wanted == CONFIG_PRECISION_AUTO) {
-        *t = DTYPE_F32;
-        if (!device_is_host(d)) *t = bf16 ? DTYPE_BF16 : f16 ? DTYPE_F16 : DTYPE_F32;
+        *t = fastest_of_all(why, d, world);
         return STATUS_OK;
     }
     *t = types[wanted];
+    *why = "train.precision";
     if (device_supports(d, *t)) return STATUS_OK;
     return status_set(STATUS_CONFIG,
                       "train.precision: device %s cannot compute in %s; valid: "
                       "auto, fp32%s%s",
-                      device_name(d), dtype_name(*t), bf16 ? ", bf16" : "",
-                      f16 ? ", fp16" : "");
+                      device_name(d), dtype_name(*t),
+                      device_supports(d, DTYPE_BF16) ? ", bf16" : "",
+                      device_supports(d, DTYPE_F16) ? ", fp16" : "");
 }
 
 status_t place_check_model(const struct device *d, const struct arch *a)

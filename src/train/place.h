@@ -14,9 +14,11 @@ MUST_USE status_t place_open(struct device **d, struct comm *world,
 /* The same for a process by itself.  Local.  STATUS_DEVICE. */
 MUST_USE status_t place_open_alone(struct device **d, enum config_device wanted);
 
-/* The type of weights and activations.  STATUS_CONFIG names what the device can do. */
-MUST_USE status_t place_precision(enum dtype *t, const struct device *d,
-                                  enum config_precision wanted);
+/* The type of weights and activations, and in a word why.  AUTO: the fastest that every rank's device
+ * has, on GPUs bf16, else fp16; on CPUs bf16 where they multiply it (AMX, AVX512-BF16), else fp32.
+ * Collective on world (NULL: this process by itself).  STATUS_CONFIG names what the device can do. */
+MUST_USE status_t place_precision(enum dtype *t, const char **why, const struct device *d,
+                                  struct comm *world, enum config_precision wanted);
 
 /* Are there kernels for this model?  STATUS_CONFIG. */
 MUST_USE status_t place_check_model(const struct device *d, const struct arch *a);

@@ -39,13 +39,14 @@ status_t plan_memory_print(const struct config *c, const int sizes[MESH_AXES], F
 {
     struct device *dev = NULL;
     enum dtype t;
+    const char *why;
     if (c->arch.vocab_size == 0) {
         fprintf(out, "memory: depends on the vocabulary, which the token files tell\n");
         return STATUS_OK;
     }
     status_t st = place_open_alone(&dev, (enum config_device)c->device);
     if (st == STATUS_OK)
-        st = place_precision(&t, dev, (enum config_precision)c->precision);
+        st = place_precision(&t, &why, dev, NULL, (enum config_precision)c->precision);
     if (st == STATUS_OK)
         st = print_stages(c, sizes, dev, t, out);
     else if (st != STATUS_NOMEM) {

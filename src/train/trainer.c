@@ -206,10 +206,10 @@ static status_t plan(struct trainer *t)
 static status_t choose_place(struct trainer *t)
 {
     const struct config *c = t->config;
-    const char *why = "";
+    const char *why = "", *why_type;
     struct device_info info;
     TRY(place_open(&t->device, t->world, (enum config_device)c->device, c->share_gpu));
-    TRY(comm_agree(t->world, place_precision(&t->dtype, t->device,
+    TRY(comm_agree(t->world, place_precision(&t->dtype, &why_type, t->device, t->world,
                                              (enum config_precision)c->precision)));
     if (c->optim.rounding == NN_ROUND_STOCHASTIC && t->dtype != DTYPE_BF16)
         return status_set(STATUS_CONFIG,
@@ -221,9 +221,9 @@ static status_t choose_place(struct trainer *t)
     comm_set_told(t->world, signals_told);
     TRY(comm_use_device(t->world, t->device, (enum comm_transport)c->comm, &why));
     device_describe(t->device, &info);
-    log_info("device: %s, %s%s%s%s%s; precision %s", device_name(t->device), info.model,
-             info.id[0] ? ", " : "", info.id, info.libraries[0] ? "; " : "",
-             info.libraries, dtype_name(t->dtype));
+    log_info("device: %s, %s%s%s%s%s; precision %s (%s)", device_name(t->device),
+             info.model, info.id[0] ? ", " : "", info.id, info.libraries[0] ? "; " : "",
+             info.libraries, dtype_name(t->dtype), why_type);
     if (comm_size(t->world) > 1)
         log_info("communication: %s (%s)", comm_transport_name(t->world), why);
     if (c->wire == CONFIG_WIRE_BF16 && strcmp(comm_transport_name(t->world), "nccl") == 0)

@@ -31,7 +31,7 @@ make_inputs() {
     cat >good.yaml <<'YAML'
 model: {family: llama, layers: 1, hidden: 16, heads: 2, kv_heads: 1, ffn: 32}
 data: {tokenizer: t.json, train: train.h5, validation: valid.h5, sequence_length: 16}
-train: {run_dir: run, steps: 2, batch_sequences: 4, threads: 1}
+train: {run_dir: run, steps: 2, batch_sequences: 4, threads: 1, precision: fp32}
 optim: {lr: 1.0e-3}
 schedule: {kind: constant}
 checkpoint: {interval: 1}

@@ -59,7 +59,7 @@ grep -q '^rows  *of 250 tokens$' out && grep -q '^row 0$' out || fail "$(cat out
 cat >config.yaml <<'EOF'
 model: {family: llama, layers: 1, hidden: 16, heads: 2, kv_heads: 2, ffn: 32}
 data: {train: rows.h5, validation: rows.h5, sequence_length: 250, tokenizer: t.json}
-train: {run_dir: run, steps: 2, batch_sequences: 4, micro_batch: 2, threads: 1, eval_interval: 2}
+train: {run_dir: run, steps: 2, batch_sequences: 4, micro_batch: 2, threads: 1, precision: fp32, eval_interval: 2}
 schedule: {warmup_steps: 0}
 checkpoint: {interval: 0}
 log: {interval: 1, tensorboard: false}

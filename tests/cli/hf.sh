@@ -17,7 +17,9 @@ expect() { # EXIT-CODE COMMAND...
 
 # PATH WANT LIMIT [COMMAND...]: is the perplexity of text.h5 that, but for LIMIT of it?
 perplexity_is() {
-    if [ $# -eq 3 ]; then expect 0 "$YOKE" eval "$1" --data text.h5; else expect 0 "${@:4}"; fi
+    local command=("$YOKE" eval "$1" --data text.h5)
+    [ $# -eq 3 ] || command=("${@:4}")
+    expect 0 "${command[@]}" --set train.precision=fp32
     got=$(sed -n 's/.*perplexity \([0-9.]*\).*/\1/p' ../said/out)
     awk -v a="$got" -v b="$2" -v m="$3" 'BEGIN { d = a / b - 1; exit !(d < m && d > -m) }' ||
         fail "$1: perplexity $got, transformers has $2"
@@ -49,7 +51,7 @@ for family in gpt2 llama qwen2 olmo2 smollm3 gpt_neox; do
     # it trains on, in any layout
     sed -e "s/train.h5/text.h5/; s/steps: 1000/steps: 2/; s/sequence_length: .*/sequence_length: 29/" \
         -e 's/batch_sequences: 8/batch_sequences: 2/; s/micro_batch: 8/micro_batch: 1/; s/interval: 10$/interval: 1/' $family/config.yaml >$family.yaml
-    expect 0 "$YOKE" train $family.yaml --set checkpoint.resume=$family --set train.run_dir=one_$family
+    expect 0 "$YOKE" train $family.yaml --set train.precision=fp32 --set checkpoint.resume=$family --set train.run_dir=one_$family
     ! grep 'changed since the checkpoint: model' ../said/out ../said/err || fail "$family: an import is another model than its own config.yaml"
     # imported into a layout, the tensors are the same, and it trains on there
     for layout in "--tp 2" "--pp 2" "--tp 2 --pp 2"; do
@@ -64,7 +66,7 @@ for family in gpt2 llama qwen2 olmo2 smollm3 gpt_neox; do
             grep -q "$axis: $([[ $layout == *$axis* ]] && echo 2 || echo 1)" parallel.yaml ||
                 fail "$family: config.yaml of an import with $layout has $(xargs <parallel.yaml)"
         done
-        expect 0 mpirun -n $ranks "$YOKE" train $family.yaml --set checkpoint.resume=laid \
+        expect 0 mpirun -n $ranks "$YOKE" train $family.yaml --set train.precision=fp32 --set checkpoint.resume=laid \
             --set train.run_dir=other --set "parallel={$(sed 's/--\([a-z]*\) \(.\)/\1: \2/; s/ --\([a-z]*\) \(.\)/, \1: \2/' <<<"$layout")}"
         paste <(losses one_$family) <(losses other) | awk '
             { d = $1 / $2 - 1; bad = bad || !(d < 1e-5 && d > -1e-5); n++ } END { exit bad || n != 2 }' ||
@@ -95,7 +97,7 @@ done <"$fixtures/hf_llama/rope.txt"
 cat >large.yaml <<'YAML'
 model: {family: llama, layers: 1, hidden: 64, heads: 2, kv_heads: 1, ffn: 16, tied_embeddings: true, vocab_size: 16000}
 data: {train: text.h5, sequence_length: 16}
-train: {run_dir: large, steps: 1, batch_sequences: 1, threads: 1}
+train: {run_dir: large, steps: 1, batch_sequences: 1, threads: 1, precision: fp32}
 optim: {lr: 1.0e-3}
 schedule: {kind: constant}
 log: {tensorboard: false}

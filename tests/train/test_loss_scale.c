@@ -1,5 +1,6 @@
 /* The loss scale of fp16: down at once, up slowly, never in other precisions. */
 #include "harness/harness.h"
+#include "nn/nn.h"
 #include "train/loss_scale.h"
 #include "train/place.h"
 
@@ -49,15 +50,17 @@ TEST(a_saved_scale_goes_on_where_it_was)
     assert_true(s.scale <= 0x1p24);
 }
 
-TEST(a_precision_that_the_cpu_lacks_is_refused_and_auto_is_fp32)
+TEST(a_precision_that_the_cpu_lacks_is_refused_and_auto_is_bf16_only_if_it_multiplies_it)
 {
     struct device *d = NULL;
     enum dtype t = DTYPE_I32;
+    const char *why = NULL, *unit = nn_cpu_bf16();
     ASSERT_OK(device_open(&d, "cpu", 0));
-    ASSERT_OK(place_precision(&t, d, CONFIG_PRECISION_AUTO));
-    assert_int_equal(t, DTYPE_F32);
-    ASSERT_REFUSED(place_precision(&t, d, CONFIG_PRECISION_FP16), STATUS_CONFIG,
-                   "train.precision: device cpu cannot compute in fp16");
+    ASSERT_OK(place_precision(&t, &why, d, NULL, CONFIG_PRECISION_AUTO));
+    assert_int_equal(t, unit ? DTYPE_BF16 : DTYPE_F32);
+    assert_non_null(strstr(why, unit ? unit : "neither"));
+    ASSERT_REFUSED(place_precision(&t, &why, d, NULL, CONFIG_PRECISION_FP16),
+                   STATUS_CONFIG, "train.precision: device cpu cannot compute in fp16");
     device_close(&d);
 }
 
