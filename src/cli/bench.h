@@ -25,6 +25,9 @@ enum { BENCH_MODEL_TOKENS = 256, BENCH_MODEL_BATCH = 8, BENCH_MAX_ROUNDS = 100 }
 /* Every operation at the shapes of the model, against the device's copy bandwidth and matrix
  * products. */
 MUST_USE status_t bench_ops(const struct bench_options *o);
+/* Matrix products of the model's shapes, without a configuration of a grid of shapes, against what
+ * registers can do and beside other libraries.  On the CPU. */
+MUST_USE status_t bench_gemm(const struct bench_options *o);
 
 /* Whole training steps and what they consist of; o->threads 0: as train.threads.  All ranks see
  * o->folder.  Collective on world; agreed. */

@@ -183,8 +183,9 @@ int cmd_bench(int argc, char **argv)
                                             {"json", no_argument, NULL, 'J'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
-    static const char what[] = "give: step CONFIG, ops CONFIG, gemm [CONFIG], comm, layouts "
-                               "or checkpoint";
+    static const char what[] =
+        "give: step CONFIG, ops CONFIG, gemm [CONFIG], comm, layouts "
+        "or checkpoint";
     const char *overrides[BENCH_MAX_OVERRIDES];
     struct bench_options o = {.batch = 4,
                               .tokens = 512,

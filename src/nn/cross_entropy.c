@@ -48,6 +48,11 @@ static void softmax(struct nn *nn, struct nn_loss *loss, struct tensor *logits, 
     nn_ops_for(nn, logits)->softmax_part(nn, loss, logits, V, rows, stats, slice);
 }
 
+int64_t nn_cross_entropy_rows(const struct nn *nn, int64_t N, int64_t V, enum dtype t)
+{
+    return chunk_rows(N, most_rows(nn, N, V, t));
+}
+
 void nn_cross_entropy(struct nn *nn, struct nn_loss *loss, float *row_loss,
                       struct tensor *dx, struct tensor *dw, const struct tensor *x,
                       const struct tensor *w, const int32_t *targets,
