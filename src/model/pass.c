@@ -244,19 +244,19 @@ void model_train(struct model *m, const struct model_input *in, struct nn_loss *
     model_backward(m, &p);
 }
 
-/* What forward makes of a block when nothing is kept: in a slot, where it fits into one, since
- * training is not going on; else in the arena. */
+/* What forward makes of a block when nothing is kept: where training has it, a slot and working memory,
+ * if there is a slot, since training is not going on; else in the arena. */
 static void take_unkept(struct model *m, const struct chunk *c, struct block_saved *s,
                         int64_t B)
 {
-    struct arena sizes = arena_measure();
-    block_take(m, s, B, m->T, &sizes, &sizes);
-    if (c->n_slots == 0 || c->slot_bytes < sizes.peak_bytes) {
+    struct arena kept = arena_measure(), work = arena_measure();
+    block_take(m, s, B, m->T, &kept, &work);
+    if (c->n_slots == 0 || c->slot_bytes < kept.peak_bytes) {
         block_take(m, s, B, m->T, m->arena, m->arena);
         return;
     }
     struct arena slot = slot_arena(c->slots[0].memory, c->slot_bytes);
-    block_take(m, s, B, m->T, &slot, &slot);
+    block_take(m, s, B, m->T, &slot, m->arena);
 }
 
 void model_infer(struct model *m, const struct model_pass *p, float *row_loss)
