@@ -46,7 +46,7 @@ static void run_steps(const char *folder, const char *name, int ranks, const cha
         "--set checkpoint.resume=%s/imported --set train.run_dir=%s/%s "
         "--set data.train=%s/train.h5 --set data.sequence_length=%d "
         "--set train.batch_sequences=%d --set train.micro_batch=2 --set train.steps=%d "
-        "--set train.threads=1 --set train.device=cpu "
+        "--set train.threads=1 --set train.device=cpu --set train.precision=fp32 "
         "--set optim.lr=2e-3 --set optim.beta2=0.95 --set optim.eps=1e-8 "
         "--set optim.weight_decay=0.1 --set optim.clip=1 --set optim.clip_eps=1e-6 "
         "--set log.interval=1 --set log.tensorboard=false --set checkpoint.interval=0 "
