@@ -17,7 +17,7 @@ enum {
 static inline __attribute__((always_inline)) void add_loop(float *into, const float *a,
                                                            const float *b, int64_t n)
 {
-#pragma GCC ivdep
+#pragma omp simd
     for (int64_t i = 0; i < n; i++) into[i] = a[i] + b[i];
 }
 

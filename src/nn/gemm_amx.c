@@ -8,6 +8,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "nn/amx_tiles.h"
+
 enum { TILE = 512, SIDE = 16 }; /* numbers of a tile, its rows */
 
 static bool cpu_has_amx(void)
@@ -31,25 +33,6 @@ bool gemm_amx_usable(void)
         __atomic_store_n(&usable, known, __ATOMIC_RELAXED);
     }
     return known == YES;
-}
-
-/* A constant, because compilers take the instruction to read its first bytes only. */
-static const struct {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-} eight_whole_tiles = {.palette = 1,
-                       .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64},
-                       .rows = {SIDE, SIDE, SIDE, SIDE, SIDE, SIDE, SIDE, SIDE}};
-
-static void begin(void)
-{
-    _tile_loadconfig(&eight_whole_tiles);
-}
-
-static void end(void)
-{
-    _tile_release();
 }
 
 #define LOAD_STAYING(tile, x) _tile_loadd(tile, x, 64)
@@ -107,12 +90,12 @@ bool gemm_amx_usable(void)
     return false;
 }
 
-static void begin(void)
+static void amx_begin(void)
 {
     die("this program was built without AMX");
 }
 
-static void end(void)
+static void amx_end(void)
 {
 }
 
@@ -124,4 +107,4 @@ static void multiply(float *c, const uint16_t *a, const uint16_t *b, int64_t ste
 }
 #endif
 
-const struct gemm_kernel gemm_amx = {begin, end, multiply};
+const struct gemm_kernel gemm_amx = {amx_begin, amx_end, multiply};

@@ -4,24 +4,19 @@
  * pairs of rows, [depth / 2][32][2]. */
 #pragma once
 
+#include "nn/amx_tiles.h"
 #include "nn/transpose_tile.h"
 
 enum { TILE_GRAIN = 32, TILE_ONE_FORM = 0, TILE_SIDE = 16 };
 
 static inline void tile_begin(void)
 {
-    struct {
-        uint8_t palette, start_row, reserved[14];
-        uint16_t row_bytes[16];
-        uint8_t rows[16];
-    } c = {.palette = 1};
-    for (int i = 0; i < 8; i++) c.row_bytes[i] = 64, c.rows[i] = TILE_SIDE;
-    _tile_loadconfig(&c);
+    amx_begin();
 }
 
 static inline void tile_end(void)
 {
-    _tile_release();
+    amx_end();
 }
 
 /* ---- operands ---------------------------------------------------------------------------- */

@@ -23,7 +23,7 @@ TEST(all_stages_give_the_losses_of_fp32_nearly_and_not_quite)
     const char *folder = test_folder();
     run_prepare(folder);
     for (int zero = 0; zero <= 2; zero++) {
-        char full[16], half[16];
+        char full[32], half[32];
         snprintf(full, sizeof full, "fp32-%d", zero);
         snprintf(half, sizeof half, "bf16-%d", zero);
         must(folder, full, zero, "");
