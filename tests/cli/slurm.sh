@@ -5,6 +5,13 @@
 . "$YOKE_SOURCE/tests/cli/bad_inputs.bash"
 unset "${!OMPI_MCA_@}" # srun places ranks, not these
 
+# a command that fails says so, since some of Slurm's do not; and so does a signal
+set -o errtrace
+trap 'echo "${BASH_SOURCE##*/}, line $LINENO: exit code $?: $BASH_COMMAND" >&2' ERR
+for signal in HUP INT TERM USR1 USR2; do
+    trap "echo \"a SIG$signal came at: \$BASH_COMMAND\" >&2; exit 1" $signal
+done
+
 skip() {
     echo "skipped: $*"
     exit 77
@@ -25,7 +32,10 @@ run=$(mktemp -d /tmp/yoke-slurm-XXXXXX)
 # everything that was started with this configuration, jobs included
 ours() { grep -lzsx "SLURM_CONF=$run/slurm.conf" /proc/[0-9]*/environ | cut -d / -f 3 | grep -vx $$ || true; }
 end() {
-    local pids
+    local code=$? pids
+    trap - ERR
+    [ $code -eq 0 ] || [ $code -eq 77 ] ||
+        tail -n 20 "$here"/slurm*.log "$here"/../world/*.log >&2 || true
     scancel --user=root 2>/dev/null || true
     for ((k = 0; k < 50; k++)); do
         [ -n "$(timeout 5 squeue -h 2>/dev/null)" ] || break
@@ -39,14 +49,13 @@ end() {
     [ ! -s "$run/munged.pid" ] || kill "$(cat "$run/munged.pid")" 2>/dev/null || true
     rm -rf "$run"
 }
-trap 'exit 1' INT TERM
 trap end EXIT
 mungekey --create --keyfile="$here/munge.key" || skip "mungekey failed"
 munged --force --key-file="$here/munge.key" --socket="$run/munge" --pid-file="$run/munged.pid" \
     --log-file="$here/munged.log" --seed-file="$here/munge.seed" >"$here/munged.out" 2>&1 ||
     skip "munged does not start: $(tail -n 1 "$here/munged.out")"
 export SLURM_CONF=$run/slurm.conf
-port=$((20000 + $$ % 20000))
+port=$((20000 + $$ % 6000 * 2)) # below those that the kernel gives to clients
 cat >"$run/slurm.conf" <<CONF
 ClusterName=yoke
 SlurmctldHost=$(hostname)(127.0.0.1)
@@ -64,6 +73,8 @@ SlurmctldLogFile=$here/slurmctld.log
 SlurmdLogFile=$here/slurmd.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
+PropagatePrioProcess=1
+SlurmdParameters=config_overrides
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 SelectType=select/cons_tres
@@ -73,7 +84,7 @@ SchedulerParameters=sched_interval=1,batch_sched_delay=0,requeue_delay=1
 KillWait=5
 ReturnToService=2
 MessageTimeout=30
-NodeName=$(hostname) NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
+NodeName=$(hostname) NodeAddr=127.0.0.1 CPUs=3 State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=YES
 CONF
 slurmctld >"$here/out" 2>&1 || skip "slurmctld does not start: $(tail -n 1 "$here/out")"
@@ -89,72 +100,60 @@ srun --mpi=list 2>&1 | grep -q pmix || skip "this Slurm has no pmix"
 # ---- the runs ------------------------------------------------------------------------------------
 cd world
 export YOKE OMP_NUM_THREADS=1
-steps=(--set train.steps=100000 --set log.interval=1000 --set train.eval_interval=0 --set checkpoint.interval=10000)
+steps=(--set train.steps=20000 --set log.interval=500 --set train.eval_interval=0 --set checkpoint.interval=5000)
+declare -A job log # of each run
 numbers() { sed 's/,"machine":.*//' "$1/metrics.jsonl"; }
 
 submit() { # RUN OPTION... [-- OPTION...]: of sbatch, of yoke train
-    local name=$1 of_sbatch=()
+    local run=$1 of_sbatch=()
     shift
     while [ $# -gt 0 ] && [ "$1" != -- ]; do
         of_sbatch+=("$1")
         shift
     done
-    job=$(sbatch --parsable --ntasks=2 --job-name="$name" "${of_sbatch[@]}" \
-        "$YOKE_SOURCE/scripts/slurm/train.sbatch" good.yaml --set train.run_dir="$name" "${steps[@]}" "${@:2}")
-    log=$name-$job.log
+    job[$run]=$(nice -n "$nice" sbatch --parsable --job-name="$run" "${of_sbatch[@]}" \
+        "$YOKE_SOURCE/scripts/slurm/train.sbatch" good.yaml --set train.run_dir="$run" "${steps[@]}" "${@:2}")
+    log[$run]=$run-${job[$run]}.log
 }
-# A requeued job is held back for two minutes, in which its first start goes away for good; an
-# administrator can have it start when that is so.
-release() {
-    local seconds=0
-    while scontrol show job "$job" | grep -q 'JobState=PENDING.*Reason=BeginTime'; do
-        seconds=$((seconds + 1))
-        [ $seconds -lt 4 ] || scontrol update jobid="$job" starttime=now 2>/dev/null || true
-        sleep 1
-    done
+state() { # RUN: its state and why; nothing if Slurm does not answer this time
+    scontrol show job "${job[$1]}" | sed -n 's/.*JobState=\([A-Z_]*\) Reason=\([^ ]*\).*/\1 \2/p' || true
 }
-wait_for_job() {
+completed() { [[ $(state "$1") == COMPLETED* ]]; }
+says() { grep -qs "$2" "${log[$1]}"; } # RUN WORDS
+wait_until() { # CONDITION RUN...
     for ((i = 0; i < 600; i++)); do
-        state=$(scontrol show job "$job" | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p')
-        case $state in
-            COMPLETED) return ;;
-            PENDING) release ;;
-            FAILED | CANCELLED | TIMEOUT | NODE_FAIL | OUT_OF_MEMORY)
-                tail -n 20 "$log" >&2
-                fail "the job is $state"
-                ;;
+        ! "$@" || return 0
+        case $(state "$2") in
+            # A requeued job is held back for two minutes, in which its first start goes away for good; an
+            # administrator can have it start when that is so.
+            'PENDING BeginTime') sleep 3 && scontrol update jobid="${job[$2]}" starttime=now || true ;;
+            COMPLETED*) "$@" && return 0 || fail "$2 is done, but not $*" ;;
+            FAILED* | CANCELLED* | TIMEOUT* | NODE_FAIL* | OUT_OF_MEMORY*) fail "job $2 is $(state "$2")" ;;
         esac
         sleep 0.2
     done
-    tail -n 20 "$log" "$here/slurmctld.log" >&2
-    fail "the job is still $state"
+    fail "$2 is still $(state "$2"), not yet $*"
 }
-same() { diff <(numbers plain) <(numbers "$1") || fail "$1 has other numbers than a run that nothing stopped"; }
 
-submit plain
-wait_for_job
-[ ! -e run/lock ] && grep -q 'step 100000/100000' "$log" || fail "an undisturbed job does not reach its end"
-! grep -q 'goes back into the queue' "$log" || fail "an undisturbed job was requeued"
+# The end of a job's time: a minute is the least there is.  Slurm looks every 30 s for signals due in the
+# next 30, so this one comes 10 to 40 s after the start; meanwhile the others run, before it.
+nice=19
+submit timed --ntasks=1 --time=1 --signal=USR1@20 -- --set train.steps=1000000000
+
+nice=0
+submit plain --ntasks=2
+wait_until completed plain
+[ ! -e run/lock ] && says plain 'step 20000/20000' || fail "an undisturbed job does not reach its end"
+! says plain 'goes back into the queue' || fail "an undisturbed job was requeued"
 
 # a signal, as Slurm sends it before the end of the time
-submit signalled
-for ((i = 0; i < 300; i++)); do
-    ! compgen -G 'signalled/step-*/model.h5' >/dev/null || break
-    sleep 0.1
-done
-scancel --signal=USR1 "$job"
-wait_for_job
-grep -q 'goes back into the queue' "$log" || fail "the job was not requeued"
-grep -q 'resumed from signalled/step-' "$log" || fail "the second start did not resume"
-same signalled
+submit signalled --ntasks=2
+wait_until says signalled 'step 500/'
+scancel --signal=USR1 "${job[signalled]}" || fail "it is too late for a signal: $(state signalled)"
+wait_until completed signalled
+says signalled 'goes back into the queue' || fail "the job was not requeued"
+says signalled 'resumed from signalled/step-' || fail "the second start did not resume"
+diff <(numbers plain) <(numbers signalled) || fail "other numbers than those of a run that nothing stopped"
 
-# the end of the job's time: a minute is the least there is, so the signal is to come 55 s before it; Slurm
-# looks every 30 s
-submit timed --time=1 --signal=USR1@55 -- --set train.steps=1000000000
-for ((i = 0; i < 600; i++)); do
-    grep -qs 'resumed from timed/step-' "$log" && break
-    release
-    sleep 0.2
-done
-grep -q 'resumed from timed/step-' "$log" || fail "a job whose time is up does not go on"
-scancel "$job"
+wait_until says timed 'resumed from timed/step-'
+scancel "${job[timed]}"
