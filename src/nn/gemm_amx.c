@@ -39,22 +39,30 @@ bool gemm_amx_usable(void)
 #define LOAD_PASSING(tile, x) _tile_stream_loadd(tile, x, 64)
 #define PREFETCH(x)           _mm_prefetch(x, _MM_HINT_T1)
 
-/* Four tiles of sums: of 8 registers more cannot be had, and each tile is loaded for two products.
- * Loads lie between products, which then overlap. */
+/* Four tiles of sums: of 8 registers more cannot be had, and each tile is loaded for two products.  A
+ * register is loaded again as soon as its last product has been given, one load a product. */
 #define STEPS(LOAD_FIRST, LOAD_SECOND)                                                   \
-    for (int64_t k = 0; k < steps; k++, a += 2 * TILE, b += 2 * TILE) {                  \
-        LOAD_SECOND(6, b);                                                               \
-        LOAD_FIRST(4, a);                                                                \
+    LOAD_SECOND(6, b);                                                                   \
+    LOAD_FIRST(4, a);                                                                    \
+    LOAD_FIRST(5, a + TILE);                                                             \
+    for (int64_t k = 1; k < steps; k++, a += 2 * TILE, b += 2 * TILE) {                  \
+        _tile_dpbf16ps(0, 4, 6);                                                         \
+        LOAD_SECOND(7, b + TILE);                                                        \
         PREFETCH(x0);                                                                    \
         PREFETCH(x1);                                                                    \
         x0 += ahead->step, x1 += ahead->step;                                            \
-        _tile_dpbf16ps(0, 4, 6);                                                         \
-        LOAD_SECOND(7, b + TILE);                                                        \
-        _tile_dpbf16ps(1, 4, 7);                                                         \
-        LOAD_FIRST(5, a + TILE);                                                         \
         _tile_dpbf16ps(2, 5, 6);                                                         \
+        LOAD_SECOND(6, b + 2 * TILE);                                                    \
+        _tile_dpbf16ps(1, 4, 7);                                                         \
+        LOAD_FIRST(4, a + 2 * TILE);                                                     \
         _tile_dpbf16ps(3, 5, 7);                                                         \
-    }
+        LOAD_FIRST(5, a + 3 * TILE);                                                     \
+    }                                                                                    \
+    _tile_dpbf16ps(0, 4, 6);                                                             \
+    LOAD_SECOND(7, b + TILE);                                                            \
+    _tile_dpbf16ps(2, 5, 6);                                                             \
+    _tile_dpbf16ps(1, 4, 7);                                                             \
+    _tile_dpbf16ps(3, 5, 7);
 
 static void multiply(float *c, const uint16_t *a, const uint16_t *b, int64_t steps,
                      bool accumulate, bool first_stays, const struct gemm_ahead *ahead)
@@ -73,10 +81,11 @@ static void multiply(float *c, const uint16_t *a, const uint16_t *b, int64_t ste
         _tile_zero(2);
         _tile_zero(3);
     }
-    if (first_stays)
+    if (first_stays) {
         STEPS(LOAD_STAYING, LOAD_PASSING)
-    else
+    } else {
         STEPS(LOAD_PASSING, LOAD_STAYING)
+    }
     _tile_stored(0, c, ROW);
     _tile_stored(1, c + SIDE, ROW);
     _tile_stored(2, below, ROW);
