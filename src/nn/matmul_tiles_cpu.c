@@ -13,6 +13,8 @@ enum {
     KEPT_ROWS = 640,     /* ... and its rows */
     PASSING = 768,       /* rows for which sums are kept between the parts of the sum */
     FEW = 2 * GEMM_SIDE, /* rows of a block that are too few to be shared out further */
+    SHARES = 4,          /* of a thread, least, where a share has this many passing rows: */
+    WORTH = 512
 };
 
 /* The operand `kept` in blocks, and for each the other's rows in parts; and how the sum is cut. */
@@ -52,6 +54,8 @@ static struct plan plan_of(const struct product *p, int threads)
     t.blocks = ceil_div(t.n_kept, t.kept_rows);
     t.parts = t.depth < p->k ? ceil_div(t.n_passing, PASSING) : 1;
     if (t.blocks * t.parts < threads) t.parts = ceil_div(threads, t.blocks);
+    while (t.blocks * t.parts < SHARES * threads && t.n_passing >= 2 * t.parts * WORTH)
+        t.parts *= 2;
     t.passing_rows = part_rows(t.n_passing, t.parts);
     t.parts = ceil_div(t.n_passing, t.passing_rows);
     return t;
@@ -178,7 +182,7 @@ void NN_CPU(matmul_tiles)(int threads, const struct gemm_kernel *kernel,
         const struct room mine =
             room_at(room + omp_get_thread_num() * NN_CPU(matmul_tiles_room)());
         kernel->begin();
-#pragma omp for schedule(static)
+#pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < pieces; i++) {
             struct piece w = {.kept = i / t.parts * t.kept_rows,
                               .passing = i % t.parts * t.passing_rows};
