@@ -1,7 +1,8 @@
 /* One operand is cut into blocks that stay in the second-level cache once they are packed; a block is
  * one thread's.  The panels of the other operand pass by, each packed when it is due, while the lines of
  * the next come in.  What passes is the operand that is the cheaper to pack, since that is done once for
- * each block; what is kept is packed once, or once for PASSING rows where the sum is cut. */
+ * each block; what is kept is packed once, or once for PASSING rows where the sum is cut.  Threads take
+ * shares as they come: cores are not equally fast where other programs use them too. */
 #include <omp.h>
 
 #include "nn/matmul_tiles.h"
@@ -13,7 +14,7 @@ enum {
     KEPT_ROWS = 640,     /* ... and its rows */
     PASSING = 768,       /* rows for which sums are kept between the parts of the sum */
     FEW = 2 * GEMM_SIDE, /* rows of a block that are too few to be shared out further */
-    SHARES = 4,          /* of a thread, least, where a share has this many passing rows: */
+    SHARES = 4, /* of a thread, least, where a share has this many passing rows: */
     WORTH = 512
 };
 
