@@ -6,6 +6,8 @@
 
 #include "cli/bench.h"
 #include "core/clock.h"
+#include "core/log.h"
+#include "train/pin.h"
 #include "train/place.h"
 
 enum { OPS = 3, SMALLEST = 1 << 16, LARGEST = 1 << 28, SAMPLE_BYTES = 1 << 24 };
@@ -23,12 +25,26 @@ struct bench {
     float *ours;        /* [LARGEST bytes] where ranks of a host see it */
     void *theirs;       /* as long, as everybody has it */
     double *seconds[2]; /* [steps] of ours and theirs */
+    struct pin pin;
 };
+
+/* As yoke train does it. */
+static status_t pin(struct bench *b)
+{
+    struct launch_share share;
+    char text[256];
+    const bool loud = log_set_quiet(true);
+    const status_t st = launch_check(b->world, "", (int)b->o->threads, &share);
+    log_set_quiet(loud);
+    if (st == STATUS_OK) pin_team(&b->pin, &share, PIN_AUTO, text, sizeof text);
+    return st;
+}
 
 static status_t prepare(struct bench *b, const char **why)
 {
     void *block = NULL;
     const int64_t n = LARGEST / (int64_t)sizeof(float);
+    TRY(pin(b));
     TRY(place_open_alone(&b->device, CONFIG_DEVICE_CPU));
     TRY(comm_use_device(b->world, b->device, COMM_TRANSPORT_AUTO, why));
     b->arena = arena_measure();
@@ -58,6 +74,7 @@ static void release(struct bench *b)
     if (b->device) device_free(b->device, &block, b->arena.capacity_bytes);
     if (b->device) device_free(b->device, &b->theirs, LARGEST);
     device_close(&b->device);
+    pin_release(&b->pin);
 }
 
 /* Seconds of one operation, the slowest rank's, over as many as make a time worth taking. */

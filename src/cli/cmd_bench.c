@@ -8,6 +8,7 @@
 #include "cli/cli.h"
 #include "cli/options.h"
 #include "core/rng.h"
+#include "train/pin.h"
 #include "train/place.h"
 
 static const char help[] =
@@ -170,6 +171,17 @@ static int run_together(int argc, char **argv, const struct bench_options *o,
     return code;
 }
 
+static int run_alone(const struct bench_options *o,
+                     status_t (*bench)(const struct bench_options *o))
+{
+    struct pin pin;
+    omp_set_num_threads((int)o->threads);
+    pin_team_alone(&pin, (int)o->threads);
+    const int code = cli_exit(bench(o), NULL);
+    pin_release(&pin);
+    return code;
+}
+
 int cmd_bench(int argc, char **argv)
 {
     static const struct option options[] = {{"batch", required_argument, NULL, 'b'},
@@ -218,8 +230,7 @@ int cmd_bench(int argc, char **argv)
     if (argc - optind != 2 && !(gemm && argc - optind == 1))
         return cli_usage("bench", what);
     o.config = argv[optind + 1]; /* NULL at the end */
-    omp_set_num_threads((int)o.threads);
-    if (gemm) return cli_exit(bench_gemm(&o), NULL);
-    if (strcmp(argv[optind], "ops") == 0) return cli_exit(bench_ops(&o), NULL);
+    if (gemm) return run_alone(&o, bench_gemm);
+    if (strcmp(argv[optind], "ops") == 0) return run_alone(&o, bench_ops);
     return cli_usage("bench", what);
 }

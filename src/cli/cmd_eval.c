@@ -191,14 +191,14 @@ static int parse(int argc, char **argv, struct eval_arguments *a, int *exit_code
 static status_t run(struct comm *world, const struct eval_arguments *a)
 {
     struct inference i = {0};
-    int threads = 0;
-    TRY(launch_check(world, a->path, (int)a->threads, &threads));
-    omp_set_num_threads(threads);
+    struct launch_share share;
+    TRY(launch_check(world, a->path, (int)a->threads, &share));
+    omp_set_num_threads(share.threads);
     const struct inference_options o = {.path = a->path,
                                         .world = world,
                                         .overrides = a->overrides,
                                         .n_overrides = a->n_overrides,
-                                        .n_threads = threads};
+                                        .n_threads = share.threads};
     status_t st = comm_agree(world, inference_open(&i, &o));
     if (st == STATUS_OK) st = a->task ? eval_task(&i, world, a) : eval_loss(&i, world, a);
     inference_release(&i);

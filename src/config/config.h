@@ -71,6 +71,7 @@ struct config {
     int64_t micro_batch;                   /* sequences a rank takes at a time */
     int64_t seed;
     int64_t threads; /* 0: the cores this rank may use */
+    int pin;         /* enum pin_mode */
     int device;      /* enum config_device */
     int precision;   /* enum config_precision */
     bool graphs;

@@ -103,11 +103,23 @@ static void write_value(FILE *out, const struct config *c, const struct config_k
 }
 
 /* Keys that do not change what is computed: see config_is_among. */
-static const char *const circumstances[] = {
-    "model.recompute", "data.tokenizer",    "data.train",    "data.validation",
-    "data.verify",     "data.loader_ahead", "train.run_dir", "train.micro_batch",
-    "train.threads",   "train.device",      "train.graphs",  "train.eval_",
-    "train.time_",     "parallel.",         "checkpoint.",   "log."};
+static const char *const circumstances[] = {"model.recompute",
+                                            "data.tokenizer",
+                                            "data.train",
+                                            "data.validation",
+                                            "data.verify",
+                                            "data.loader_ahead",
+                                            "train.run_dir",
+                                            "train.micro_batch",
+                                            "train.threads",
+                                            "train.pin",
+                                            "train.device",
+                                            "train.graphs",
+                                            "train.eval_",
+                                            "train.time_",
+                                            "parallel.",
+                                            "checkpoint.",
+                                            "log."};
 
 static bool is_circumstance(const struct config_key *k)
 {

@@ -15,6 +15,7 @@ static const char *const device_names[] = {"auto", "cpu", "cuda", NULL};
 static const char *const precision_names[] = {"auto", "fp32", "bf16", "fp16", NULL};
 static const char *const pipeline_names[] = {"gpipe", "1f1b", "interleaved",
                                              "zero_bubble", NULL};
+static const char *const pin_names[] = {"auto", "always", "never", NULL};
 static const char *const wire_names[] = {"auto", "fp32", "bf16", NULL};
 static const char *const comm_names[] = {"auto", "nccl", "mpi", NULL};
 static const char *const rounding_names[] = {"nearest", "stochastic", NULL};
@@ -134,7 +135,13 @@ const struct config_key config_keys[] = {
     {"train.seed", CONFIG_INTEGER, AT(seed), 0, 1e15, .initial = "1",
      .doc = "of initial weights and data order"},
     {"train.threads", CONFIG_INTEGER, AT(threads), 0, 4096, .zero = "auto",
-     .initial = "auto", .doc = "threads of a rank.  auto: the cores it may use"},
+     .initial = "auto",
+     .doc = "threads of a rank.  auto: the physical cores it may use, shared evenly with "
+            "ranks that were given the same ones"},
+    {"train.pin", CONFIG_ENUM, AT(pin), .names = pin_names, .initial = "auto",
+     .doc = "keep each thread on a core of its own, on the CPU.  auto: where the threads "
+            "fill the cores that the rank may use.  OMP_PROC_BIND, OMP_PLACES and "
+            "GOMP_CPU_AFFINITY count more"},
     {"train.device", CONFIG_ENUM, AT(device), .names = device_names, .initial = "auto",
      .doc = "where to compute.  auto: cuda if every rank has a GPU that works, else cpu"},
     {"train.precision", CONFIG_ENUM, AT(precision), .names = precision_names,

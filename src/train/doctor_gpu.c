@@ -132,7 +132,7 @@ void doctor_ranks(struct doctor_report *r, const struct doctor_note *notes, int 
     for (int i = 0; i < size; i++) {
         const struct doctor_note *n = &notes[i];
         char cores[64], key[32];
-        doctor_cores(n->launch.cores, cores, sizeof cores);
+        launch_name_cores(n->launch.cores, cores, sizeof cores);
         snprintf(key, sizeof key, "%d", i);
         if (n->index >= 0)
             doctor_line(r, key, "%s, cores %s, GPU %d at %s: %s", n->launch.host, cores,

@@ -49,23 +49,6 @@ const char *doctor_bytes(double bytes)
     return text;
 }
 
-void doctor_cores(const uint64_t cores[LAUNCH_MASK_WORDS], char *text, size_t bytes)
-{
-    size_t at = 0;
-    text[0] = '\0';
-    for (int c = 0; c < LAUNCH_MAX_CPUS; c++) {
-        if (!(cores[c / 64] >> (c % 64) & 1)) continue;
-        const int first = c;
-        while (c + 1 < LAUNCH_MAX_CPUS && cores[(c + 1) / 64] >> ((c + 1) % 64) & 1) c++;
-        if (at + 32 > bytes) {
-            snprintf(text + at, bytes - at, "%s", ",...");
-            return;
-        }
-        at += (size_t)snprintf(text + at, bytes - at, first == c ? "%s%d" : "%s%d-%d",
-                               at ? "," : "", first, c);
-    }
-}
-
 /* How many folders a pattern matches. */
 static int count_matches(const char *pattern)
 {
@@ -82,21 +65,21 @@ static void cpu_section(struct doctor_report *r, const struct launch_note *here)
     struct nn *nn = NULL;
     struct device_info info = {0};
     char cores[256];
-    int n = 0;
-    for (int i = 0; i < LAUNCH_MASK_WORDS; i++) n += __builtin_popcountll(here->cores[i]);
+    const int n = launch_count_cores(here->cores);
     const int nodes = count_matches("/sys/devices/system/node/node[0-9]*");
     const char *isa = "?";
     if (device_open(&cpu, "cpu", 0) == STATUS_OK) {
         device_describe(cpu, &info);
         if (nn_create(&nn, cpu, 1, 0) == STATUS_OK) isa = nn_isa(nn);
     }
-    doctor_cores(here->cores, cores, sizeof cores);
+    launch_name_cores(here->cores, cores, sizeof cores);
     doctor_line(r, "processor", "%s; kernels for %s; products of bf16 %s",
                 info.model[0] ? info.model : "?", isa,
                 nn_cpu_bf16() ? nn_cpu_bf16() : "no faster than fp32");
-    doctor_line(r, "cores", "this rank may use %d of %ld: %s; %d NUMA node%s", n,
-                sysconf(_SC_NPROCESSORS_ONLN), cores, nodes ? nodes : 1,
-                nodes > 1 ? "s" : "");
+    doctor_line(r, "cores",
+                "this rank may use %d of %ld: %s; %d physical; %d NUMA node%s", n,
+                sysconf(_SC_NPROCESSORS_ONLN), cores, here->physical_cores,
+                nodes ? nodes : 1, nodes > 1 ? "s" : "");
     if (here->quota_cores > 0 && here->quota_cores < n)
         doctor_advice(r,
                       "the container may use the time of %d cores only: raise its CPU "

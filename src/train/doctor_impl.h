@@ -20,8 +20,6 @@ void doctor_advice(struct doctor_report *r, const char *fmt, ...) PRINTF_LIKE(2,
 
 /* Bytes as "1.5 GiB"; the text is good until the fourth call from here. */
 const char *doctor_bytes(double bytes);
-/* A set of cores as "0-3,8"; cut with "..." where it does not fit. */
-void doctor_cores(const uint64_t cores[LAUNCH_MASK_WORDS], char *text, size_t bytes);
 
 /* What a rank tells the others. */
 struct doctor_note {

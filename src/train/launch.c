@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,29 +44,6 @@ int launch_early_rank(void)
     return 0;
 }
 
-static int count_bits(const uint64_t cores[LAUNCH_MASK_WORDS])
-{
-    int n = 0;
-    for (int i = 0; i < LAUNCH_MASK_WORDS; i++) n += __builtin_popcountll(cores[i]);
-    return n;
-}
-
-static status_t take_cores(struct launch_note *n)
-{
-    if (sched_getaffinity(0, sizeof n->cores, (cpu_set_t *)n->cores) != 0)
-        return status_set(STATUS_LAUNCH, "cannot ask which cores this rank may use: %s",
-                          strerror(errno));
-    /* The launcher itself is not pinned, but it is held by the container or the job, as a
-     * count of the machine's cores is not. */
-    uint64_t parent[LAUNCH_MASK_WORDS] = {0};
-    n->host_cores = count_bits(n->cores);
-    if (sched_getaffinity(getppid(), sizeof parent, (cpu_set_t *)parent) != 0)
-        return STATUS_OK;
-    for (int i = 0; i < LAUNCH_MASK_WORDS; i++) parent[i] |= n->cores[i];
-    n->host_cores = count_bits(parent);
-    return STATUS_OK;
-}
-
 /* Cores' worth of time that the container grants to all its processes; 0: no limit. */
 static int read_quota(const char *path)
 {
@@ -107,7 +83,7 @@ status_t launch_note_take(struct launch_note *n, const char *config_text)
     n->quota_cores = read_quota("/sys/fs/cgroup/cpu.max");
     launch_libraries(n->libraries, sizeof n->libraries);
     take_size(n);
-    TRY(take_cores(n));
+    TRY(launch_take_cores(n));
     return take_binary(n);
 }
 
@@ -219,19 +195,47 @@ status_t launch_judge(const struct launch_note *notes, int size)
     return STATUS_OK;
 }
 
+static bool same_cores(const struct launch_note *a, const struct launch_note *b)
+{
+    return memcmp(a->cores, b->cores, sizeof a->cores) == 0;
+}
+
+static bool share_a_core(const struct launch_note *a, const struct launch_note *b)
+{
+    for (int i = 0; i < LAUNCH_MASK_WORDS; i++)
+        if (a->cores[i] & b->cores[i]) return true;
+    return false;
+}
+
+void launch_divide(const struct launch_note *notes, int size, int rank, int wanted,
+                   struct launch_share *s)
+{
+    const struct launch_note *mine = &notes[rank];
+    int on_host = 0;
+    *s = (struct launch_share){.threads = wanted};
+    memcpy(s->cores, mine->cores, sizeof s->cores);
+    for (int r = 0; r < size; r++) {
+        if (!same_host(&notes[r], mine)) continue;
+        on_host++;
+        if (same_cores(&notes[r], mine)) {
+            s->n_ranks++;
+            s->index += r < rank;
+        } else if (share_a_core(&notes[r], mine)) {
+            s->overlaps = true;
+        }
+    }
+    if (wanted > 0) return;
+    s->threads = mine->physical_cores / s->n_ranks;
+    const int quota = mine->quota_cores;
+    if (quota && quota / on_host < s->threads) s->threads = quota / on_host;
+    if (s->threads < 1) s->threads = 1;
+}
+
 int launch_threads(const struct launch_note *notes, int size, int rank, int wanted)
 {
-    if (wanted > 0) return wanted;
-    int sharing = 0, on_host = 0;
-    for (int r = 0; r < size; r++) {
-        if (!same_host(&notes[r], &notes[rank])) continue;
-        on_host++;
-        sharing += memcmp(notes[r].cores, notes[rank].cores, sizeof notes[r].cores) == 0;
-    }
-    int threads = count_bits(notes[rank].cores) / sharing;
-    const int quota = notes[rank].quota_cores;
-    if (quota && quota / on_host < threads) threads = quota / on_host;
-    return threads > 1 ? threads : 1;
+    struct launch_share s;
+    launch_divide(notes, size, rank, wanted, &s);
+    return s.threads;
 }
 
 /* What the ranks of one host have between them. */
@@ -248,7 +252,7 @@ static struct host survey(const struct launch_note *notes, int size, int rank, i
     for (int r = 0; r < size; r++) {
         if (!same_host(&notes[r], &notes[rank])) continue;
         const int threads = launch_threads(notes, size, r, wanted);
-        const int cores = count_bits(notes[r].cores);
+        const int cores = launch_count_cores(notes[r].cores);
         h.n_ranks++;
         h.n_threads += threads;
         if (threads < h.least_threads) h.least_threads = threads;
@@ -257,7 +261,7 @@ static struct host survey(const struct launch_note *notes, int size, int rank, i
         if (notes[r].host_cores > h.all_cores) h.all_cores = notes[r].host_cores;
         for (int i = 0; i < LAUNCH_MASK_WORDS; i++) any[i] |= notes[r].cores[i];
     }
-    h.cores = count_bits(any);
+    h.cores = launch_count_cores(any);
     return h;
 }
 
@@ -266,12 +270,13 @@ static void cure(const struct launch_note *n, const struct host *h, char *out,
                  size_t bytes)
 {
     const int each = h->all_cores / h->n_ranks > 1 ? h->all_cores / h->n_ranks : 1;
+    const int physical = each * n->physical_cores / launch_count_cores(n->cores);
     if (strncmp(n->size_variable, "SLURM_", 6) == 0)
         snprintf(out, bytes, "start with srun --cpus-per-task=%d", each);
     else
         snprintf(out, bytes,
                  "start with mpirun --bind-to none, or --map-by ppr:%d:node:PE=%d",
-                 h->n_ranks, each);
+                 h->n_ranks, physical > 1 ? physical : 1); /* PE counts physical cores */
 }
 
 void launch_describe(const struct launch_note *notes, int size, int rank, int wanted,
@@ -325,7 +330,7 @@ static void report(const struct launch_note *notes, int size, int wanted)
 }
 
 status_t launch_check(struct comm *world, const char *config_text, int threads_wanted,
-                      int *threads)
+                      struct launch_share *share)
 {
     const int rank = comm_rank(world), size = comm_size(world);
     struct launch_note mine;
@@ -341,7 +346,7 @@ status_t launch_check(struct comm *world, const char *config_text, int threads_w
     comm_gather_all(world, &mine, sizeof mine, notes);
     st = launch_judge(notes, size); /* the same notes everywhere, so the same verdict */
     if (st != STATUS_OK) goto out;
-    *threads = launch_threads(notes, size, rank, threads_wanted);
+    launch_divide(notes, size, rank, threads_wanted, share);
     if (rank == 0) report(notes, size, threads_wanted);
 out:
     free(notes);

@@ -46,7 +46,7 @@ status_t mirror_init(struct mirror *m, struct device *dev, const struct zero *ze
     m->memory = memory;
     if (!device_is_host(dev)) return device_mark_create(&m->copied, dev);
     /* its pages are there before the first step that has to wait for the copy */
-    memset(memory, 0, bytes_of(m->n));
+    device_zero(dev, memory, bytes_of(m->n));
     return STATUS_OK;
 }
 

@@ -175,6 +175,8 @@ static status_t allocate(struct trainer *t)
                             "weights, gradients, moments and activations", &block));
     t->memory = arena_over(block, bytes);
     t->weights = arena_alloc(&t->memory, p->weights);
+    device_zero(t->device, t->weights,
+                p->weights); /* by the team, before one thread writes */
     TRY(inputs_init(&t->inputs, &t->memory, t->device, &shape));
     t->inputs.whole_sequences = !t->config->document_mask;
     TRY(allocate_state(t, &o));
@@ -244,10 +246,12 @@ static status_t compare_notes(struct trainer *t, const struct config *c)
         return STATUS_OK;
     }
     TRY(comm_agree(t->world, config_dump(config_whole(c), &text)));
-    const status_t st = launch_check(t->world, text, (int)c->threads, &t->n_threads);
+    const status_t st = launch_check(t->world, text, (int)c->threads, &t->share);
     free(text);
-    if (st == STATUS_OK) omp_set_num_threads(t->n_threads);
-    return st;
+    if (st != STATUS_OK) return st;
+    t->n_threads = t->share.threads;
+    omp_set_num_threads(t->n_threads);
+    return STATUS_OK;
 }
 
 static void print_setup(const struct trainer *t)
@@ -299,9 +303,22 @@ status_t trainer_check(struct comm *world, struct config *c, struct memory_plan 
     return st;
 }
 
+/* Before memory is touched.  A rank that works by itself leaves cores to whoever is beside it. */
+static void pin(struct trainer *t)
+{
+    char text[256];
+    if (!device_is_host(t->device) || !comm_has_all(t->world)) return;
+    pin_team(&t->pin, &t->share, (enum pin_mode)t->config->pin, text, sizeof text);
+    int64_t n_pinned = t->pin.n_threads > 0;
+    comm_sum_i64(t->world, &n_pinned, 1);
+    log_info("threads: %s (rank 0); %jd of %d ranks pinned", text, (intmax_t)n_pinned,
+             comm_size(t->world));
+}
+
 status_t trainer_init(struct trainer *t, struct comm *world, struct config *c)
 {
     TRY(prepare(t, world, c));
+    pin(t);
     TRY(comm_agree(world, allocate(t)));
     TRY(saving_init(t));
     comm_sum_f64(world, &t->peak_flops, 1);
@@ -348,5 +365,6 @@ void trainer_release(struct trainer *t)
     param_table_release(&t->whole);
     sampler_destroy(&t->validation_data);
     sampler_destroy(&t->train_data);
+    pin_release(&t->pin);
     *t = (struct trainer){0};
 }

@@ -14,6 +14,7 @@
 #include "train/metrics.h"
 #include "train/mirror.h"
 #include "train/parts.h"
+#include "train/pin.h"
 #include "train/run_lock.h"
 #include "train/saving.h"
 #include "train/spike.h"
@@ -41,6 +42,8 @@ struct trainer {
     struct comm *world; /* borrowed */
     struct layout layout;
     struct pp_schedule schedule;
+    struct launch_share share; /* of its host; zero if it works by itself */
+    struct pin pin;
     int n_threads;
     struct sampler *train_data, *validation_data; /* validation may be NULL */
     struct param_table whole;                     /* the model */

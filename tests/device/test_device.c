@@ -157,6 +157,23 @@ TEST(zeroing_comes_after_what_was_queued)
     test_device_close(&d);
 }
 
+TEST(a_large_block_is_zeroed_to_its_last_byte_and_no_further)
+{
+    enum { LARGE = 9 << 16, ZEROED = LARGE - 77 }; /* more than one thread's worth */
+    struct device *d = opened();
+    void *p = NULL;
+    unsigned char *in = test_alloc(LARGE), *out = test_alloc(LARGE);
+    ASSERT_OK(device_alloc(d, LARGE, "a test", &p));
+    memset(in, 5, LARGE);
+    device_copy_in(d, p, in, LARGE);
+    device_zero(d, (char *)p + 1, ZEROED);
+    device_copy_out(d, out, p, LARGE);
+    memset(in + 1, 0, ZEROED);
+    assert_memory_equal(out, in, LARGE);
+    device_free(d, &p, LARGE);
+    test_device_close(&d);
+}
+
 /* One block of device memory is filled in one queue and read in another, over and over. */
 static void ping_pong(struct device *d, enum device_queue a, enum device_queue b)
 {

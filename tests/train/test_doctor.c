@@ -26,17 +26,17 @@ TEST(cores_are_written_as_ranges)
 {
     uint64_t cores[LAUNCH_MASK_WORDS] = {0};
     char text[64] = "dirty";
-    doctor_cores(cores, text, sizeof text);
+    launch_name_cores(cores, text, sizeof text);
     assert_string_equal(text, "");
     cores[0] = 0x10f;
     cores[1] = 1;
-    doctor_cores(cores, text, sizeof text);
+    launch_name_cores(cores, text, sizeof text);
     assert_string_equal(text, "0-3,8,64");
     cores[0] = cores[1] = UINT64_MAX;
-    doctor_cores(cores, text, sizeof text);
+    launch_name_cores(cores, text, sizeof text);
     assert_string_equal(text, "0-127");
     for (int i = 0; i < LAUNCH_MASK_WORDS; i++) cores[i] = 0x5555555555555555u;
-    doctor_cores(cores, text, sizeof text);
+    launch_name_cores(cores, text, sizeof text);
     assert_string_equal(text + strlen(text) - 4, ",...");
 }
 

@@ -10,7 +10,8 @@
 /* A rank on `host` that may run on cores [first, first + n) of `all`. */
 static struct launch_note note(const char *host, int first, int n, int all)
 {
-    struct launch_note note = {.binary = 1, .config = 2, .host_cores = all};
+    struct launch_note note = {
+        .binary = 1, .config = 2, .physical_cores = n, .host_cores = all};
     snprintf(note.host, sizeof note.host, "%s", host);
     for (int c = first; c < first + n; c++) note.cores[c / 64] |= UINT64_C(1) << c % 64;
     return note;
@@ -222,26 +223,27 @@ TEST(a_note_tells_the_truth_about_this_process)
 TEST(ranks_that_fit_get_their_threads)
 {
     struct comm *c = test_world();
-    int threads = -1;
-    ASSERT_OK(launch_check(c, "the same text", 3, &threads));
-    assert_int_equal(threads, 3);
+    struct launch_share share = {0};
+    ASSERT_OK(launch_check(c, "the same text", 3, &share));
+    assert_int_equal(share.threads, 3);
     struct launch_note n;
     ASSERT_OK(launch_note_take(&n, ""));
-    ASSERT_OK(launch_check(c, "the same text", 0, &threads));
-    assert_true(threads >= 1 && (threads == 1 || threads <= n.host_cores / comm_size(c)));
+    ASSERT_OK(launch_check(c, "the same text", 0, &share));
+    assert_true(share.threads >= 1 &&
+                (share.threads == 1 || share.threads <= n.host_cores / comm_size(c)));
 }
 
 TEST(another_configuration_on_any_rank_is_refused_on_all)
 {
     struct comm *c = test_world();
     for (int k = 1; k < comm_size(c); k++) {
-        int threads = -1;
+        struct launch_share share = {.threads = -1};
         char want[64];
         snprintf(want, sizeof want, "rank %d has another configuration", k);
         ASSERT_REFUSED(
-            launch_check(c, comm_rank(c) == k ? "other text" : "text", 0, &threads),
+            launch_check(c, comm_rank(c) == k ? "other text" : "text", 0, &share),
             STATUS_LAUNCH, want);
-        assert_int_equal(threads, -1);
+        assert_int_equal(share.threads, -1);
     }
 }
 
@@ -251,11 +253,11 @@ TEST(a_foreign_launcher_is_refused_on_all_ranks)
     char *before =
         getenv("OMPI_COMM_WORLD_SIZE") ? strdup(getenv("OMPI_COMM_WORLD_SIZE")) : NULL;
     setenv("OMPI_COMM_WORLD_SIZE", "7", 1);
-    int threads = -1;
-    ASSERT_REFUSED(launch_check(c, "text", 0, &threads), STATUS_LAUNCH,
+    struct launch_share share;
+    ASSERT_REFUSED(launch_check(c, "text", 0, &share), STATUS_LAUNCH,
                    "OMPI_COMM_WORLD_SIZE says that 7 were started");
     unsetenv("OMPI_COMM_WORLD_SIZE");
     if (before) setenv("OMPI_COMM_WORLD_SIZE", before, 1);
     free(before);
-    ASSERT_OK(launch_check(c, "text", 0, &threads));
+    ASSERT_OK(launch_check(c, "text", 0, &share));
 }
