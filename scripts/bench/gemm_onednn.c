@@ -8,7 +8,11 @@
  *
  * Shapes: N and K of 768, 2048, 3072, 8192; nt: forward, to bf16; nn: activation gradient, to bf16; tn: weight
  * gradient, to fp32, added to by nn alone.  One thread: processor time, which other programs disturb
- * less, else wall time.  Means are flop-weighted over the medians of the rounds. */
+ * less, else wall time.  Means are flop-weighted over the medians of the rounds.
+ *
+ * Where the other half of a core with two threads is busy, as with a neighbour of a virtual machine, loading
+ * a tile register takes four times as long, and that is then what binds.  So between any two products AMX
+ * is run out of 4 KiB, and products are kept apart that lie between two fast runs and between two slow. */
 #include <immintrin.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,22 +55,43 @@ static double median(double *x, int n)
     return x[n / 2];
 }
 
-/* GFLOP/s of products that touch registers only */
-static double ceiling(void)
+/* GFLOP/s of products that touch registers only, or that load as many tiles as they multiply */
+static double amx(bool loads)
 {
-    if (!gemm_amx_usable()) return 0;
-    const int n = 20000;
+    _Alignas(64) static uint16_t x[4 * 512];
+    const int n = 2000;
     gemm_amx.begin();
     const double start = seconds();
     for (int i = 0; i < n; i++) {
+        if (loads) {
+            _tile_loadd(4, x, 64);
+            _tile_loadd(6, x + 512, 64);
+        }
         _tile_dpbf16ps(0, 4, 6);
+        if (loads) {
+            _tile_loadd(7, x + 1024, 64);
+        }
         _tile_dpbf16ps(1, 4, 7);
+        if (loads) {
+            _tile_loadd(5, x + 1536, 64);
+        }
         _tile_dpbf16ps(2, 5, 6);
         _tile_dpbf16ps(3, 5, 7);
     }
     const double took = seconds() - start;
     gemm_amx.end();
     return n * 65536.0 / took / 1e9;
+}
+
+/* What the core is like around a product; FREE: alone on it; SHARED: slowed down by half or more. */
+enum state { FREE, SHARED, BETWEEN, STATES };
+static const char *const states[] = {"core free", "core shared", "neither"};
+
+static enum state state_of(double before, double after, double registers)
+{
+    if (before > 0.8 * registers && after > 0.8 * registers) return FREE;
+    if (before < 0.5 * registers && after < 0.5 * registers) return SHARED;
+    return BETWEEN;
 }
 
 enum kind { NT, NN_, TN };
@@ -155,28 +180,48 @@ static void print(const char *what, const struct total *t)
            t->flops / t->theirs / 1e9, t->theirs / t->ours);
 }
 
-static void measure(struct nn *nn, dnnl_stream_t stream, struct product *p, int rounds,
-                    struct total *all, struct total *kinds)
+/* Times of one product in one state of the core, ours and theirs */
+struct times {
+    double s[2][MOST_ROUNDS];
+    int n[2];
+};
+
+static void report(const struct product *p, enum state state, struct times *t,
+                   struct total totals[STATES][4])
 {
-    double ours[MOST_ROUNDS], theirs[MOST_ROUNDS];
-    for (int i = -1; i < rounds; i++) { /* the first warms up */
-        const double start = seconds();
-        run(nn, p);
-        const double between = seconds();
-        dnnl_primitive_execute(p->primitive, stream, 3, p->args);
-        if (i < 0) continue;
-        ours[i] = between - start, theirs[i] = seconds() - between;
-    }
-    const struct total t = {2.0 * (double)p->m * (double)p->n * (double)p->k,
-                            median(ours, rounds), median(theirs, rounds)};
-    char what[64];
-    snprintf(what, sizeof what, "%s %5lld %5lld %5lld", names[p->kind], (long long)p->m,
-             (long long)p->n, (long long)p->k);
-    print(what, &t);
+    if (!t->n[0] || !t->n[1]) return;
+    const struct total one = {2.0 * (double)p->m * (double)p->n * (double)p->k,
+                              median(t->s[0], t->n[0]), median(t->s[1], t->n[1])};
+    char what[96];
+    snprintf(what, sizeof what, "%s %5lld %5lld %5lld, %s", names[p->kind],
+             (long long)p->m, (long long)p->n, (long long)p->k, states[state]);
+    print(what, &one);
     for (int i = 0; i < 2; i++) {
-        struct total *sum = i ? &kinds[p->kind] : all;
-        sum->flops += t.flops, sum->ours += t.ours, sum->theirs += t.theirs;
+        struct total *sum = &totals[state][i ? (int)p->kind : 3];
+        sum->flops += one.flops, sum->ours += one.ours, sum->theirs += one.theirs;
     }
+}
+
+static void measure(struct nn *nn, dnnl_stream_t stream, struct product *p, int rounds,
+                    struct total totals[STATES][4])
+{
+    struct times times[STATES] = {0};
+    const double registers = amx(false);
+    for (int i = -1; i < rounds; i++) { /* the first warms up */
+        double fed = amx(true);
+        for (int other = 0; other < 2; other++) {
+            const double start = seconds();
+            if (other)
+                dnnl_primitive_execute(p->primitive, stream, 3, p->args);
+            else
+                run(nn, p);
+            const double took = seconds() - start, before = fed;
+            fed = amx(true);
+            struct times *t = &times[state_of(before, fed, registers)];
+            if (i >= 0) t->s[other][t->n[other]++] = took;
+        }
+    }
+    for (enum state s = FREE; s < STATES; s++) report(p, s, &times[s], totals);
 }
 
 int main(int argc, char **argv)
@@ -196,9 +241,10 @@ int main(int argc, char **argv)
     need(device_open(&device, "cpu", 0) == STATUS_OK &&
              nn_create(&nn, device, threads, (size_t)threads << 23) == STATUS_OK,
          "no nn");
-    struct total all = {0}, kinds[3] = {{0}};
+    need(gemm_amx_usable(), "no AMX");
+    struct total totals[STATES][4] = {{{0}}};
     const int n_rows = argc > 3 ? argc - 3 : 3;
-    const double first = ceiling();
+    const double first = amx(false);
     for (int r = 0; r < n_rows; r++)
         for (int i = 0; i < WIDTHS * WIDTHS * 3; i++) {
             const int64_t rows = argc > 3 ? atoll(argv[3 + r]) : usual[r];
@@ -209,13 +255,17 @@ int main(int argc, char **argv)
                      kind == NT    ? in
                      : kind == NN_ ? out
                                    : rows);
-            measure(nn, stream, &p, rounds, &all, kinds);
+            measure(nn, stream, &p, rounds, totals);
             release(&p);
         }
-    for (int i = 0; i < 3; i++) print(names[i], &kinds[i]);
-    print("all", &all);
+    for (enum state s = FREE; s < STATES; s++)
+        for (int i = 0; i < 4; i++) {
+            char what[64];
+            snprintf(what, sizeof what, "%s, %s", i < 3 ? names[i] : "all", states[s]);
+            if (totals[s][i].flops > 0) print(what, &totals[s][i]);
+        }
     printf("AMX out of registers, one thread, before and after: %.0f %.0f GFLOP/s\n",
-           first, ceiling());
+           first, amx(false));
     nn_destroy(&nn);
     device_close(&device);
     return 0;

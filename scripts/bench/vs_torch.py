@@ -126,7 +126,13 @@ def make_model(shape, tokens, dtype):
             logits = F.linear(self.norm_f(x), head)
             return F.cross_entropy(logits.view(-1, V), targets.view(-1))
 
-    return Model()
+    model = Model()
+    for weight in model.parameters():
+        # with PyTorch's own embeddings logits are in the hundreds, softmax saturates, and within few
+        # steps gradients are numbers that are too small to be normal, which CPUs take ages for
+        if weight.dim() > 1:
+            nn.init.normal_(weight, std=0.02)
+    return model
 
 
 def time_torch(a):
