@@ -39,7 +39,12 @@ static status_t train(const char *name, int from, int until, const char *option)
     snprintf(texts[0], sizeof texts[0], "train.run_dir=%s/%s", test_folder(), name);
     snprintf(texts[1], sizeof texts[1], "checkpoint.interval=5");
     snprintf(texts[2], sizeof texts[2], "%s", option);
-    const char *const all[] = {texts[0], texts[1], "train.max_bad_steps=3", texts[2]};
+    /* as small as it goes: many steps, on an emulated device */
+    const char *const all[] = {
+        texts[0],         texts[1],
+        texts[2],         "train.max_bad_steps=3",
+        "model.layers=1", "data.sequence_length=9",
+    };
     char path[PATH_MAX];
     calls = 0;
     bad_from = from;
@@ -50,7 +55,7 @@ static status_t train(const char *name, int from, int until, const char *option)
         append_stages(path);
     }
     comm_barrier(world);
-    ASSERT_OK(config_load(&c, path, all, 4));
+    ASSERT_OK(config_load(&c, path, all, 6));
     const status_t st = train_run(world, &c);
     config_release(&c);
     return st;
