@@ -7,7 +7,7 @@
 
 #include "core/rng.h"
 
-enum { MAX_TESTS = 256, MAX_BLOCKS = 65536 };
+enum { MAX_TESTS = 256, MAX_BLOCKS = 65536, MAX_KEYS = 64, MAX_KEPT = 1 << 20 };
 
 static struct CMUnitTest tests[MAX_TESTS];
 static size_t n_tests;
@@ -42,10 +42,34 @@ void *test_alloc(size_t bytes)
     return p;
 }
 
+/* The same numbers are asked for again and again, and take longer to make than what is tested with
+ * them: the first ones of a key are kept. */
+static void normal(uint64_t key, float *x, int64_t n)
+{
+    static struct {
+        uint64_t key;
+        float *x;
+        int64_t n;
+    } kept[MAX_KEYS];
+    int i = 0;
+    while (i < MAX_KEYS && kept[i].x && kept[i].key != key) i++;
+    const int64_t from_kept = i == MAX_KEYS ? 0 : n < MAX_KEPT ? n : MAX_KEPT;
+    if (i < MAX_KEYS && from_kept > kept[i].n) {
+        kept[i].key = key;
+        kept[i].x = realloc(kept[i].x, (size_t)from_kept * sizeof *x);
+        if (!kept[i].x) abort();
+        rng_normal(key, (uint64_t)kept[i].n, kept[i].x + kept[i].n,
+                   from_kept - kept[i].n);
+        kept[i].n = from_kept;
+    }
+    if (from_kept > 0) memcpy(x, kept[i].x, (size_t)from_kept * sizeof *x);
+    rng_normal(key, (uint64_t)from_kept, x + from_kept, n - from_kept);
+}
+
 struct tensor randn_1d(uint64_t key, int64_t n)
 {
     float *x = test_alloc((size_t)n * sizeof *x);
-    rng_normal(key, 0, x, n);
+    normal(key, x, n);
     return tensor_1d(x, DTYPE_F32, n);
 }
 
