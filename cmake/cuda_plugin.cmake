@@ -103,7 +103,7 @@ function(yoke_cuda_plugin)
 
   set(flags -std=c++17 -O3 -DNDEBUG -D_GNU_SOURCE -I${CMAKE_SOURCE_DIR}/src -I${CMAKE_SOURCE_DIR}
     -Xcompiler=-fPIC,-Wall,-Wextra,-fno-threadsafe-statics,-fno-exceptions,-fno-rtti
-    -Xcompiler=-fno-asynchronous-unwind-tables,-fvisibility=hidden -Werror all-warnings ${gencode})
+    -Xcompiler=-fno-asynchronous-unwind-tables,-fvisibility=hidden -Werror all-warnings -Xptxas=-v ${gencode})
   if(CUDAToolkit_VERSION VERSION_GREATER_EQUAL 12.8)
     list(APPEND flags -compress-mode=size)
   endif()
@@ -113,8 +113,11 @@ function(yoke_cuda_plugin)
     set(object ${CMAKE_BINARY_DIR}/cuda/${name}.o)
     get_filename_component(folder ${object} DIRECTORY)
     file(MAKE_DIRECTORY ${folder})
+    # what ptxas says of each kernel is kept for scripts/ptxas_report.sh
     add_custom_command(OUTPUT ${object}
-      COMMAND ${CUDAToolkit_NVCC_EXECUTABLE} ${flags} -MD -MT ${object} -MF ${object}.d
+      COMMAND sh -c "said=$1; shift; \"$@\" >\"$said\" 2>&1 || { head -n 40 \"$said\"; exit 1; }"
+              nvcc ${object}.ptxas
+              ${CUDAToolkit_NVCC_EXECUTABLE} ${flags} -MD -MT ${object} -MF ${object}.d
               -c ${kernel} -o ${object}
       DEPENDS ${kernel} ${CMAKE_SOURCE_DIR}/cmake/cuda_plugin.cmake
       DEPFILE ${object}.d
@@ -122,10 +125,13 @@ function(yoke_cuda_plugin)
     list(APPEND objects ${object})
   endforeach()
 
+  add_custom_target(yoke_cuda_kernels DEPENDS ${objects})
+
   set(map ${CMAKE_BINARY_DIR}/cuda/exports.map)
   file(CONFIGURE OUTPUT ${map}
     CONTENT "{ global: device_cuda_ops; nn_cuda_ops; comm_nccl_ops; yoke_cuda_*; local: *; };\n")
   add_library(yoke_cuda MODULE ${c_sources} ${objects})
+  add_dependencies(yoke_cuda yoke_cuda_kernels)
   set_target_properties(yoke_cuda PROPERTIES LINKER_LANGUAGE C LINK_DEPENDS ${map}
     LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
   target_compile_definitions(yoke_cuda PRIVATE YOKE_VERSION="${PROJECT_VERSION}")

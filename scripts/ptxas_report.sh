@@ -1,19 +1,18 @@
 #!/usr/bin/env bash
-# What the CUDA kernels cost: registers, static shared memory, stack and spills of each, for sm_80
-# and sm_90, of all .cu files or of those named.  Fails if a kernel spills that is not listed below,
-# or the compiler warns.
+# What the CUDA kernels cost: registers, static shared memory, stack and spills of each, for every
+# architecture that the build is for, as its compiler said; all .cu files or those named.  Builds what
+# is not up to date.  Fails if a kernel spills that is not listed below, or the compiler warns.
 #   --all        compile also for every architecture a release ships, warnings as errors
-#   --build DIR  where compiled things are kept (build/cuda)
+#   --build DIR  the build folder (build)
 # Exit code 77 where there is no nvcc.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # kernels that may spill: none is so rare that it would not matter
 may_spill='^$'
-architectures=(sm_80 sm_90)
 
 all=
-folder=build/cuda
+folder=build
 files=()
 while [[ $# -gt 0 ]]; do
     case $1 in
@@ -43,57 +42,38 @@ if ! command -v nvcc >/dev/null; then
     echo "ptxas_report: skipped, there is no nvcc (on PATH or in /usr/local/cuda/bin)"
     exit 77
 fi
-mkdir -p "$folder/ptxas"
 
-# ---- compile what has changed: a report is kept under the hash of all it depends on ------------
-common=$({
-    nvcc --version
-    find scripts/ptxas_report.sh src/core/*.h src/device/*.h src/nn -not -name '*.c' -not -name '*.cu' \
-        -type f -exec sha256sum {} +
-} | sha256sum)
-
-compile() { # FILE ARCHITECTURE REPORT
-    if ! nvcc -std=c++17 -O3 -DNDEBUG -D_GNU_SOURCE -Isrc -I. -Werror all-warnings -Xptxas -v \
-        -arch="$2" -cubin -o /dev/null "$1" >"$3.tmp" 2>&1; then
-        head -n 40 "$3.tmp" >&2 # one mistake in a template is reported once an instance
-        echo "ptxas_report: $1 does not compile for $2" >&2
-        return 1
-    fi
-    mv "$3.tmp" "$3"
+# ---- what ptxas said, kept by the build ----------------------------------------------------------
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+generator=()
+[[ -f $folder/CMakeCache.txt ]] || ! command -v ninja >/dev/null || generator=(-G Ninja)
+{
+    { [[ -f $folder/CMakeCache.txt ]] || cmake -S . -B "$folder" "${generator[@]}" -DYOKE_CUDA=on; } &&
+        cmake --build "$folder" --target yoke_cuda_kernels --parallel "$(nproc)"
+} >"$log" 2>&1 || {
+    tail -n 60 "$log" >&2
+    echo "ptxas_report: the kernels are not built in $folder" >&2
+    exit 1
 }
-export -f compile
-
 reports=()
-work=()
 [[ ${#files[@]} -gt 0 ]] || mapfile -t files < <(find src parallel optim -name '*.cu' | sort)
-for file in "${files[@]}"; do
-    for architecture in "${architectures[@]}"; do
-        key=$({ echo "$common" && cat "$file"; } | sha256sum | cut -c1-16)
-        report=$folder/ptxas/$(basename "$file" .cu).$architecture.$key
-        reports+=("$report")
-        [[ -s $report ]] && continue
-        rm -f "${report%.*}".*
-        work+=("$file" "$architecture" "$report")
-    done
-done
+for file in "${files[@]}"; do reports+=("$folder/cuda/$file.o.ptxas"); done
 [[ ${#reports[@]} -gt 0 ]] || { echo "ptxas_report: there are no .cu files" >&2 && exit 1; }
-if [[ ${#work[@]} -gt 0 ]]; then
-    printf '%s\0' "${work[@]}" | xargs -0 -n 3 -P 2 bash -c 'compile "$@"' compile || exit 1
-fi
 
 # ---- the table -----------------------------------------------------------------------------
 # of a demangled name the arguments go, and what only repeats itself
 status=0
 for report in "${reports[@]}"; do
-    name=${report##*/}
-    echo "file ${name%.*}"
+    echo "file $(basename "$report" .cu.o.ptxas)"
     c++filt <"$report"
 done | awk -v may_spill="$may_spill" '
-    $1 == "file" { split($2, part, "."); file = part[1]; architecture = part[2] }
+    $1 == "file" { file = $2 }
     /Compiling entry function/ {
-        kernel = $0
+        kernel = architecture = $0
         sub(/.*entry function .(void )?/, "", kernel)
         sub(/. for .sm_[0-9a-z]*.$/, "", kernel)
+        gsub(/.* for .|.$/, "", architecture)
         sub(/\([^()]*\)$/, "", kernel)
         gsub(/\(anonymous namespace\)::/, "", kernel)
         gsub(/__nv_bfloat16/, "bf16", kernel)
@@ -129,14 +109,14 @@ done | awk -v may_spill="$may_spill" '
 if [[ $all ]]; then
     start=$SECONDS
     generator=()
-    [[ -f $folder/all/CMakeCache.txt ]] || ! command -v ninja >/dev/null || generator=(-G Ninja)
-    cmake -S . -B "$folder/all" "${generator[@]}" -DYOKE_CUDA=on -DYOKE_CUDA_ARCHITECTURES=all \
+    [[ -f $folder/cuda/all/CMakeCache.txt ]] || ! command -v ninja >/dev/null || generator=(-G Ninja)
+    cmake -S . -B "$folder/cuda/all" "${generator[@]}" -DYOKE_CUDA=on -DYOKE_CUDA_ARCHITECTURES=all \
         -DYOKE_TESTS=OFF | grep 'CUDA plug-in'
-    cmake --build "$folder/all" --target yoke_cuda --parallel "$(nproc)" >"$folder/all.log" 2>&1 || {
-        cat "$folder/all.log" >&2
+    cmake --build "$folder/cuda/all" --target yoke_cuda --parallel "$(nproc)" >"$folder/cuda/all.log" 2>&1 || {
+        cat "$folder/cuda/all.log" >&2
         echo "ptxas_report: the plug-in does not compile for every architecture" >&2
         exit 1
     }
-    echo "the plug-in compiles without warnings: $(stat -c %s "$folder/all/libyoke_cuda.so") bytes, $((SECONDS - start)) s"
+    echo "the plug-in compiles without warnings: $(stat -c %s "$folder/cuda/all/libyoke_cuda.so") bytes, $((SECONDS - start)) s"
 fi
 exit "$status"
