@@ -1,4 +1,4 @@
-/* simd_math - exp, 2^x and tanh in fp32 that the compiler can put into vector registers.
+/* simd_math - exp and 2^x in fp32 that the compiler can put into vector registers.
  *
  * All are straight-line code (selections, no branches, no calls, no conversions that SSE2
  * lacks), so a loop over them vectorises for every instruction set; libm's do not.  Included by
@@ -82,21 +82,4 @@ static inline float nn_exp2(float x, bool rough)
     const float p = rough ? nn_exp2_rough_fraction(r) : nn_exp2_fraction(r);
     const float y = nn_float_of_bits(nn_bits_of_float(p) + (nn_bits_of_float(t) << 23));
     return x < -126.0f ? 0.0f : y;
-}
-
-/* tanh(x), relative error below 3e-7; NaN stays NaN.
- *   |x| < 0.625: x + x^3 P(x^2) (Cephes' tanhf), where 1 - 2/(...) would cancel
- *   else:        sign(x) (1 - 2 / (exp(2|x|) + 1)) */
-static inline float nn_tanh(float x)
-{
-    const float a = fabsf(x);
-    const float z = x * x;
-    float p = -5.70498872745e-3f;
-    p = p * z + 2.06390887954e-2f;
-    p = p * z - 5.37397155531e-2f;
-    p = p * z + 1.33314422036e-1f;
-    p = p * z - 3.33332819422e-1f;
-    const float small = p * z * x + x;
-    const float large = copysignf(1.0f - 2.0f / (nn_exp(2.0f * a) + 1.0f), x);
-    return a < 0.625f ? small : large;
 }

@@ -1,4 +1,4 @@
-/* exp, 2^x and tanh for vector registers against libm in double. */
+/* exp and 2^x for vector registers against libm in double. */
 #include "harness/harness.h"
 
 #include "nn/simd_math.h"
@@ -57,19 +57,4 @@ TEST(powers_of_two_are_right_at_the_ends)
         assert_true(nn_exp2(-126.1f, rough) == 0 && nn_exp2(-126, rough) > 0);
         assert_true(isnan(nn_exp2(NAN, rough)) && isnan(nn_exp2(-NAN, rough)));
     }
-}
-
-TEST(tanh_is_within_three_tenths_of_a_millionth)
-{
-    assert_true(worst(nn_tanh, tanh, -20, 20) < 3e-7);
-    assert_true(worst(nn_tanh, tanh, -0.7, 0.7) < 3e-7);
-    assert_true(worst(nn_tanh, tanh, -1e-6, 1e-6) < 3e-7);
-}
-
-TEST(tanh_is_right_at_the_ends)
-{
-    assert_true(nn_tanh(HUGE_VALF) == 1 && nn_tanh(-HUGE_VALF) == -1);
-    assert_true(nn_tanh(3e38f) == 1 && nn_tanh(-3e38f) == -1);
-    assert_true(nn_tanh(0.0f) == 0 && nn_tanh(-0.0f) == 0);
-    assert_true(isnan(nn_tanh(NAN)) && isnan(nn_tanh(-NAN)));
 }
