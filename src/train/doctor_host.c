@@ -113,6 +113,32 @@ static const char *limit_text(int resource, bool is_bytes)
     return text;
 }
 
+/* The word in brackets of a file that lists what a setting may be; "?" without one. */
+static void chosen_word(const char *path, char *word, size_t bytes)
+{
+    char line[128] = "";
+    FILE *f = fopen(path, "r");
+    if (!f || !fgets(line, sizeof line, f)) line[0] = '\0';
+    if (f) fclose(f);
+    const char *open = strchr(line, '[');
+    snprintf(word, bytes, "%.*s", open ? (int)strcspn(open + 1, "]") : 1,
+             open ? open + 1 : "?");
+}
+
+/* A rank that has company on its host keeps weights, gradients and activations in shared memory. */
+static void large_pages(struct doctor_report *r)
+{
+    char own[32], shared[32];
+    chosen_word("/sys/kernel/mm/transparent_hugepage/enabled", own, sizeof own);
+    chosen_word("/sys/kernel/mm/transparent_hugepage/shmem_enabled", shared,
+                sizeof shared);
+    doctor_line(r, "large pages", "of a rank's own memory %s, of shared memory %s", own,
+                shared);
+    if (strcmp(own, "never") == 0)
+        doctor_advice(r, "the kernel gives no large pages: echo madvise "
+                         ">/sys/kernel/mm/transparent_hugepage/enabled");
+}
+
 static void memory_section(struct doctor_report *r)
 {
     struct rlimit locked;
@@ -122,6 +148,7 @@ static void memory_section(struct doctor_report *r)
     doctor_line(r, "limits", "address space %s, locked memory %s, open files %s",
                 limit_text(RLIMIT_AS, true), limit_text(RLIMIT_MEMLOCK, true),
                 limit_text(RLIMIT_NOFILE, false));
+    large_pages(r);
     if (getrlimit(RLIMIT_AS, &locked) == 0 && locked.rlim_cur != RLIM_INFINITY)
         doctor_advice(r,
                       "the address space is limited, which CUDA does not bear: ulimit -v "

@@ -306,7 +306,9 @@ void launch_describe(const struct launch_note *notes, int size, int rank, int wa
     else if (wanted && h.n_threads > h.all_cores)
         snprintf(
             warning, bytes,
-            "host %s: %d threads in all on %d cores: train.threads 0 picks what fits",
+            "host %s: %d threads in all on %d cores: train.threads 0 picks what fits; "
+            "or set OMP_WAIT_POLICY=passive, so that those that wait leave their cores "
+            "to the others",
             n->host, h.n_threads, h.all_cores);
     else if (!wanted && h.cores < h.all_cores && h.fewest_cores == 1)
         snprintf(warning, bytes,

@@ -117,8 +117,10 @@ static void describe(const struct pin_plan *plan, char *text, size_t bytes)
 {
     char part[128];
     launch_name_cores(plan->part, part, sizeof part);
-    snprintf(text, bytes, "%d thread%s on core%s %s, one each", plan->n_threads,
-             plan->n_threads > 1 ? "s" : "", plan->n_threads > 1 ? "s" : "", part);
+    if (plan->n_threads == 1)
+        snprintf(text, bytes, "pinned to cores %s", part);
+    else
+        snprintf(text, bytes, "%d pinned to cores %s, one each", plan->n_threads, part);
 }
 
 static void carry_out(struct pin *p, const struct pin_plan *plan, char *text,

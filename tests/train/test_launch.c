@@ -85,9 +85,12 @@ TEST(a_pinned_rank_is_told_the_option_that_frees_it)
     /* the only two cores there are: pinning loses nothing, unless more is asked for */
     struct launch_note all[2] = {note("a", 0, 1, 2), note("a", 1, 1, 2)};
     describe(all, 2, 0, 0, "host a: ranks 0-1, 2 cores, 1 thread each", "");
-    describe(all, 2, 0, 2,
-             "host a: ranks 0-1, 2 cores, 2 threads each (more threads than cores)",
-             "host a: 4 threads in all on 2 cores: train.threads 0 picks what fits");
+    describe(
+        all, 2, 0, 2,
+        "host a: ranks 0-1, 2 cores, 2 threads each (more threads than cores)",
+        "host a: 4 threads in all on 2 cores: train.threads 0 picks what fits; or set "
+        "OMP_WAIT_POLICY=passive, so that those that wait leave their cores to the "
+        "others");
     /* bound to a socket each: as it should be */
     struct launch_note socket[2] = {note("a", 0, 4, 8), note("a", 4, 4, 8)};
     describe(socket, 2, 1, 0, "host a: ranks 0-1, 8 cores, 4 threads each", "");

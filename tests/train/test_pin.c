@@ -153,7 +153,7 @@ TEST(threads_are_on_cores_of_their_own_until_released)
         assert_memory_equal(masks[0], s.cores, sizeof s.cores);
     } else {
         assert_int_equal(p.n_threads, s.threads);
-        assert_non_null(strstr(text, "one each"));
+        assert_non_null(strstr(text, "pinned to cores"));
         static struct pin_plan plan;
         static struct launch_core cores[LAUNCH_MAX_CPUS];
         pin_plan_make(&plan, cores, launch_list_cores(s.cores, cores), &s, PIN_ALWAYS);
