@@ -137,8 +137,9 @@ wait_until() { # CONDITION RUN...
 
 # The end of a job's time: a minute is the least there is.  Slurm looks every 30 s for signals due in the
 # next 30, so this one comes 10 to 40 s after the start; meanwhile the others run, before it.
+# It says nothing of tasks: one for the NUMA domain.
 nice=19
-submit timed --ntasks=1 --time=1 --signal=USR1@20 -- --set train.steps=1000000000
+submit timed --time=1 --signal=USR1@20 -- --set train.steps=1000000000
 
 nice=0
 submit plain --ntasks=2
