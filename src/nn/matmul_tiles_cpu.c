@@ -178,7 +178,7 @@ void NN_CPU(matmul_tiles)(int threads, const struct gemm_kernel *kernel,
 {
     const struct plan t = plan_of(p, threads);
     const int64_t pieces = t.blocks * t.parts;
-#pragma omp parallel num_threads(pieces < threads ? (int)pieces : threads)
+#pragma omp parallel num_threads(threads)
     {
         const struct room mine =
             room_at(room + omp_get_thread_num() * NN_CPU(matmul_tiles_room)());

@@ -15,12 +15,13 @@ static int64_t cols_of(const struct tensor *x)
     return x->shape[1];
 }
 
-/* Threads for a pass over x: none for less work than it takes to call it in. */
+/* Threads for a pass over x: all, or one where that is done before the others are called in.  Nothing in
+ * between, because libgomp ends the threads that a smaller team leaves out and makes new ones for the next. */
 static int team(const struct nn *nn, const struct tensor *x)
 {
-    enum { LEAST_NUMBERS = 2048 };
-    const int64_t most = tensor_elements(x) / LEAST_NUMBERS;
-    return most >= nn->n_threads ? nn->n_threads : most > 1 ? (int)most : 1;
+    enum { LEAST_NUMBERS = 2048 }; /* of each of two threads, or half as many of more */
+    const int64_t shares = nn->n_threads > 4 ? nn->n_threads / 2 : 2;
+    return tensor_elements(x) >= shares * LEAST_NUMBERS ? nn->n_threads : 1;
 }
 
 /* ---- with scratch ------------------------------------------------------------------------ */
