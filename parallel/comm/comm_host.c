@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/log.h"
@@ -18,14 +19,18 @@ struct comm_mapping {
     struct comm_mapping *next; /* most lately used first */
 };
 
-/* Of another process; NULL if that is refused. */
+/* Of another process; NULL if that is refused, or is something else: a container may hide who has a
+ * number from whom. */
 static void *map_of(int32_t pid, int32_t fd, size_t bytes)
 {
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)pid, (int)fd);
     const int opened = open(path, O_RDWR | O_CLOEXEC);
     if (opened < 0) return NULL;
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, opened, 0);
+    struct stat file;
+    void *p = MAP_FAILED;
+    if (fstat(opened, &file) == 0 && file.st_size >= (off_t)bytes)
+        p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, opened, 0);
     close(opened);
     return p == MAP_FAILED ? NULL : p;
 }

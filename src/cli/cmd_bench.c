@@ -7,6 +7,7 @@
 #include "cli/bench.h"
 #include "cli/cli.h"
 #include "cli/options.h"
+#include "core/log.h"
 #include "core/rng.h"
 #include "train/pin.h"
 #include "train/place.h"
@@ -52,7 +53,8 @@ static const char help[] =
     "  --batch B          sequences of a rank (default 4)\n"
     "  --tokens T         tokens of each (default 512)\n"
     "  --steps N          steps or calls that are timed (default 5)\n"
-    "  --threads N        of a rank (default: step's as yoke train's, else OpenMP's)\n"
+    "  --threads N        of a rank (default: as yoke train's; of ops and gemm "
+    "OpenMP's)\n"
     "  --device NAME      auto, cpu or cuda (default: CONFIG's)\n"
     "  --precision NAME   auto, fp32, bf16 or fp16 (default: CONFIG's)\n"
     "  --folder DIR       where files are made (default /tmp)\n"
@@ -159,14 +161,27 @@ static status_t parse_option(struct bench_options *o, int c, const char **overri
     }
 }
 
-static int run_together(int argc, char **argv, const struct bench_options *o,
+static status_t bench_together(struct comm *world, struct bench_options *o,
+                               status_t (*bench)(struct comm *world,
+                                                 const struct bench_options *o))
+{
+    struct launch_share share;
+    const bool loud = log_set_quiet(true);
+    const status_t st = launch_check(world, "", (int)o->threads, &share);
+    log_set_quiet(loud);
+    if (st != STATUS_OK) return st;
+    o->threads = share.threads;
+    omp_set_num_threads(share.threads);
+    return bench(world, o);
+}
+
+static int run_together(int argc, char **argv, struct bench_options *o,
                         status_t (*bench)(struct comm *world,
                                           const struct bench_options *o))
 {
     struct comm *world = NULL;
     if (comm_start(&world, &argc, &argv) != STATUS_OK) return cli_exit(STATUS_COMM, NULL);
-    if (o->threads > 0) omp_set_num_threads((int)o->threads);
-    const int code = cli_exit(bench(world, o), world);
+    const int code = cli_exit(bench_together(world, o, bench), world);
     comm_finish(&world);
     return code;
 }
@@ -219,7 +234,6 @@ int cmd_bench(int argc, char **argv)
         o.config = argv[optind + 1];
         return run_together(argc, argv, &o, bench_step);
     }
-    if (o.threads == 0) o.threads = omp_get_max_threads();
     if (argc - optind == 1 && strcmp(argv[optind], "comm") == 0)
         return run_together(argc, argv, &o, bench_comm);
     if (argc - optind == 1 && strcmp(argv[optind], "layouts") == 0)
@@ -230,6 +244,7 @@ int cmd_bench(int argc, char **argv)
     if (argc - optind != 2 && !(gemm && argc - optind == 1))
         return cli_usage("bench", what);
     o.config = argv[optind + 1]; /* NULL at the end */
+    if (o.threads == 0) o.threads = omp_get_max_threads();
     if (gemm) return run_alone(&o, bench_gemm);
     if (strcmp(argv[optind], "ops") == 0) return run_alone(&o, bench_ops);
     return cli_usage("bench", what);

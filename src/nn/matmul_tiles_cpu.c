@@ -41,6 +41,7 @@ static int64_t part_rows(int64_t n, int64_t parts)
 /* Depends on the threads in who does what, not in the order of any sum. */
 static struct plan plan_of(const struct product *p, int threads)
 {
+    CHECK(p->m > 0 && p->n > 0 && p->k > 0);
     struct plan t = {.first_passes = !p->a.deep};
     t.kept = t.first_passes ? &p->b : &p->a, t.n_kept = t.first_passes ? p->n : p->m;
     t.passing = t.first_passes ? &p->a : &p->b;

@@ -100,7 +100,7 @@ srun --mpi=list 2>&1 | grep -q pmix || skip "this Slurm has no pmix"
 # ---- the runs ------------------------------------------------------------------------------------
 cd world
 export YOKE OMP_NUM_THREADS=1
-steps=(--set train.steps=20000 --set log.interval=500 --set train.eval_interval=0 --set checkpoint.interval=5000)
+steps=(--set train.steps=40000 --set log.interval=500 --set train.eval_interval=0 --set checkpoint.interval=10000)
 declare -A job log # of each run
 numbers() { sed 's/,"machine":.*//' "$1/metrics.jsonl"; }
 
@@ -120,6 +120,7 @@ state() { # RUN: its state and why; nothing if Slurm does not answer this time
 }
 completed() { [[ $(state "$1") == COMPLETED* ]]; }
 says() { grep -qs "$2" "${log[$1]}"; } # RUN WORDS
+trains() { [ -s "$1/metrics.jsonl" ]; } # Slurm may hand on what it logs seconds later
 wait_until() { # CONDITION RUN...
     for ((i = 0; i < 600; i++)); do
         ! "$@" || return 0
@@ -144,12 +145,12 @@ submit timed --time=1 --signal=USR1@20 -- --set train.steps=1000000000
 nice=0
 submit plain --ntasks=2
 wait_until completed plain
-[ ! -e run/lock ] && says plain 'step 20000/20000' || fail "an undisturbed job does not reach its end"
+[ ! -e run/lock ] && says plain 'step 40000/40000' || fail "an undisturbed job does not reach its end"
 ! says plain 'goes back into the queue' || fail "an undisturbed job was requeued"
 
 # a signal, as Slurm sends it before the end of the time
 submit signalled --ntasks=2
-wait_until says signalled 'step 500/'
+wait_until trains signalled
 scancel --signal=USR1 "${job[signalled]}" || fail "it is too late for a signal: $(state signalled)"
 wait_until completed signalled
 says signalled 'goes back into the queue' || fail "the job was not requeued"
