@@ -110,7 +110,8 @@ TEST(two_hundred_steps_in_16_bits_follow_the_curve_of_fp32)
     static const char *const precisions[] = {"bf16", "fp16",
                                              "bf16 --set optim.rounding=stochastic"};
     static const char steps[] = "--set train.steps=200 --set schedule.total_steps=200 "
-                                "--set log.interval=10 --set model.hidden=24";
+                                "--set log.interval=10 --set model.hidden=24 "
+                                "--set model.heads=2 --set model.kv_heads=1";
     const char *folder = test_folder();
     char options[512];
     run_prepare(folder);
