@@ -7,6 +7,7 @@
 
 #include "config/config.h"
 #include "parallel/comm/comm.h"
+#include "train/launch.h"
 
 struct bench_options {
     const char *config; /* NULL where none is needed */
@@ -16,7 +17,8 @@ struct bench_options {
     int device;    /* enum config_device; -1: the configuration's */
     int precision; /* enum config_precision; -1: the same */
     bool json;
-    const char *folder; /* that files are made in */
+    const char *folder;        /* that files are made in */
+    struct launch_share share; /* of its host, where ranks work together */
 };
 
 enum { BENCH_MAX_OVERRIDES = 64 };
@@ -29,8 +31,7 @@ MUST_USE status_t bench_ops(const struct bench_options *o);
  * registers can do and beside other libraries.  On the CPU. */
 MUST_USE status_t bench_gemm(const struct bench_options *o);
 
-/* Whole training steps and what they consist of; o->threads 0: as train.threads.  All ranks see
- * o->folder.  Collective on world; agreed. */
+/* Whole training steps and what they consist of.  All ranks see o->folder.  Collective on world; agreed. */
 MUST_USE status_t bench_step(struct comm *world, const struct bench_options *o);
 /* Steps under every simple layout of the ranks, and what each axis's communication takes.  All
  * ranks see o->folder.  Collective on world; agreed. */

@@ -6,7 +6,6 @@
 
 #include "cli/bench.h"
 #include "core/clock.h"
-#include "core/log.h"
 #include "train/pin.h"
 #include "train/place.h"
 
@@ -28,23 +27,12 @@ struct bench {
     struct pin pin;
 };
 
-/* As yoke train does it. */
-static status_t pin(struct bench *b)
-{
-    struct launch_share share;
-    char text[256];
-    const bool loud = log_set_quiet(true);
-    const status_t st = launch_check(b->world, "", (int)b->o->threads, &share);
-    log_set_quiet(loud);
-    if (st == STATUS_OK) pin_team(&b->pin, &share, PIN_AUTO, text, sizeof text);
-    return st;
-}
-
 static status_t prepare(struct bench *b, const char **why)
 {
     void *block = NULL;
     const int64_t n = LARGEST / (int64_t)sizeof(float);
-    TRY(pin(b));
+    char where[256];
+    pin_team(&b->pin, &b->o->share, PIN_AUTO, where, sizeof where);
     TRY(place_open_alone(&b->device, CONFIG_DEVICE_CPU));
     TRY(comm_use_device(b->world, b->device, COMM_TRANSPORT_AUTO, why));
     b->arena = arena_measure();

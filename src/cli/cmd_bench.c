@@ -165,13 +165,12 @@ static status_t bench_together(struct comm *world, struct bench_options *o,
                                status_t (*bench)(struct comm *world,
                                                  const struct bench_options *o))
 {
-    struct launch_share share;
     const bool loud = log_set_quiet(true);
-    const status_t st = launch_check(world, "", (int)o->threads, &share);
+    const status_t st = launch_check(world, "", (int)o->threads, &o->share);
     log_set_quiet(loud);
     if (st != STATUS_OK) return st;
-    o->threads = share.threads;
-    omp_set_num_threads(share.threads);
+    o->threads = o->share.threads;
+    omp_set_num_threads(o->share.threads);
     return bench(world, o);
 }
 

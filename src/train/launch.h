@@ -17,8 +17,8 @@ enum { LAUNCH_MAX_CPUS = 8192, LAUNCH_MASK_WORDS = LAUNCH_MAX_CPUS / 64 };
 /* What of its host a rank has. */
 struct launch_share {
     int threads;
-    uint64_t
-        cores[LAUNCH_MASK_WORDS]; /* bit c: it may run on core c, hyper-threads counted */
+    /* bit c: it may run on core c, hyper-threads counted */
+    uint64_t cores[LAUNCH_MASK_WORDS];
     int n_ranks, index; /* that were given the same cores; which of them it is */
     bool overlaps;      /* some other rank was given some of them, and not the same */
 };
