@@ -11,6 +11,7 @@
 #include "core/rng.h"
 #include "train/pin.h"
 #include "train/place.h"
+#include "train/products.h"
 
 static const char help[] =
     "usage: [mpirun -n N] yoke bench step CONFIG [OPTION]...\n"
@@ -116,7 +117,9 @@ status_t bench_open_device(struct device **d, enum dtype *t,
     TRY(place_open_alone(d, (enum config_device)device));
     const char *why;
     TRY(place_check_model(*d, &c->arch));
-    return place_precision(t, &why, *d, NULL, (enum config_precision)precision);
+    TRY(place_precision(t, &why, *d, NULL, (enum config_precision)precision));
+    return products_choose(&why, *d, DTYPE_F32, NULL,
+                           (enum config_products)c->fp32_products);
 }
 
 static status_t parse_precision(const char *text, int *precision)

@@ -28,6 +28,11 @@ enum config_precision {
     CONFIG_PRECISION_BF16,
     CONFIG_PRECISION_FP16
 };
+enum config_products {
+    CONFIG_PRODUCTS_AUTO,
+    CONFIG_PRODUCTS_FMA,
+    CONFIG_PRODUCTS_BF16X6
+};
 enum config_verify { CONFIG_VERIFY_AUTO, CONFIG_VERIFY_ALL, CONFIG_VERIFY_SEAL };
 
 struct config_sources {
@@ -70,10 +75,11 @@ struct config {
     int64_t batch_sequences, batch_tokens; /* exactly one is > 0 */
     int64_t micro_batch;                   /* sequences a rank takes at a time */
     int64_t seed;
-    int64_t threads; /* 0: the cores this rank may use */
-    int pin;         /* enum pin_mode */
-    int device;      /* enum config_device */
-    int precision;   /* enum config_precision */
+    int64_t threads;   /* 0: the cores this rank may use */
+    int pin;           /* enum pin_mode */
+    int device;        /* enum config_device */
+    int precision;     /* enum config_precision */
+    int fp32_products; /* enum config_products */
     bool graphs;
     int64_t eval_interval; /* steps; 0: never */
     int64_t eval_sequences;

@@ -13,6 +13,7 @@ static const char *const clock_names[] = {"ahead", "zero", "one", "not_zero", NU
 
 static const char *const device_names[] = {"auto", "cpu", "cuda", NULL};
 static const char *const precision_names[] = {"auto", "fp32", "bf16", "fp16", NULL};
+static const char *const products_names[] = {"auto", "fma", "bf16x6", NULL};
 static const char *const pipeline_names[] = {"gpipe", "1f1b", "interleaved",
                                              "zero_bubble", NULL};
 static const char *const pin_names[] = {"auto", "always", "never", NULL};
@@ -151,6 +152,13 @@ const struct config_key config_keys[] = {
          "gradients and optimizer state are fp32.  auto: on a GPU bf16 where it has it, "
          "else fp16 with a dynamic loss scale; on a CPU bf16 where it has AMX or "
          "AVX512-BF16, else fp32"},
+    {"train.fp32_products", CONFIG_ENUM, AT(fp32_products), .names = products_names,
+     .initial = "auto",
+     .doc =
+         "how matrix products of fp32 are made on a CPU with AMX.  bf16x6: out of three "
+         "numbers of bf16 for each, as exact; fma: by multiply-adds.  auto: bf16x6 where "
+         "every rank measures at its start that it is a fifth faster or more.  Name one "
+         "where runs must be the same to the last bit"},
     {"train.graphs", CONFIG_BOOL, AT(graphs), .initial = "true",
      .doc = "record the work of a micro-batch once and replay it (CUDA graphs)"},
     {"train.eval_interval", CONFIG_INTEGER, AT(eval_interval), 0, 1e9, .initial = "250",

@@ -20,14 +20,12 @@ void nn_gemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float 
             (long long)n, (long long)k, (int)st);
 }
 
-void gemm_team(int threads, bool trans_a, bool trans_b, const struct tensor *c,
-               const struct tensor *a, const struct tensor *b, enum nn_accum mode)
+void gemm_team(int threads, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k,
+               const float *a, int64_t lda, const float *b, int64_t ldb, float beta,
+               float *c, int64_t ldc)
 {
-    const int64_t n = b->shape[trans_b ? 0 : 1], k = b->shape[trans_b ? 1 : 0];
     const int before = omp_get_max_threads();
     omp_set_num_threads(threads);
-    nn_gemm(trans_a, trans_b, c->shape[0], n, k, 1.0f, tensor_f32(a), a->shape[1],
-            tensor_f32(b), b->shape[1], mode == NN_ACCUM ? 1.0f : 0.0f, tensor_f32(c),
-            c->shape[1]);
+    nn_gemm(trans_a, trans_b, m, n, k, 1, a, lda, b, ldb, beta, c, ldc);
     omp_set_num_threads(before);
 }

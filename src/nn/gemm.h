@@ -10,6 +10,7 @@ void nn_gemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float 
              const float *a, int64_t lda, const float *b, int64_t ldb, float beta,
              float *c, int64_t ldc);
 
-/* c = op(a) op(b), or c +=, over `threads` threads; fp32, rows of all three without gaps. */
-void gemm_team(int threads, bool trans_a, bool trans_b, const struct tensor *c,
-               const struct tensor *a, const struct tensor *b, enum nn_accum mode);
+/* The same with alpha = 1, on a team of so many threads. */
+void gemm_team(int threads, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k,
+               const float *a, int64_t lda, const float *b, int64_t ldb, float beta,
+               float *c, int64_t ldc);

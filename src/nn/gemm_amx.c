@@ -1,6 +1,6 @@
 /* Tile registers: "Intel 64 and IA-32 Architectures Software Developer's Manual", volume 1, chapter 18.
  * Compiled once, for CPUs that have them. */
-#include "nn/gemm_tiles.h"
+#include "nn/gemm_bf16.h"
 
 #ifdef __AMX_BF16__
 #include <cpuid.h>
@@ -64,10 +64,11 @@ bool gemm_amx_usable(void)
     _tile_dpbf16ps(1, 4, 7);                                                             \
     _tile_dpbf16ps(3, 5, 7);
 
-static void multiply(float *c, const uint16_t *a, const uint16_t *b, int64_t steps,
-                     bool accumulate, bool first_stays, const struct gemm_ahead *ahead)
+static void multiply(float *c, const void *first, const void *second, int64_t steps,
+                     bool accumulate, bool first_passes, const struct gemm_ahead *ahead)
 {
     enum { ROW = GEMM_SIDE * sizeof(float) };
+    const uint16_t *a = first, *b = second;
     float *below = c + SIDE * GEMM_SIDE;
     const char *x0 = ahead->x[0], *x1 = ahead->x[1];
     if (accumulate) {
@@ -81,7 +82,7 @@ static void multiply(float *c, const uint16_t *a, const uint16_t *b, int64_t ste
         _tile_zero(2);
         _tile_zero(3);
     }
-    if (first_stays) {
+    if (first_passes) {
         STEPS(LOAD_STAYING, LOAD_PASSING)
     } else {
         STEPS(LOAD_PASSING, LOAD_STAYING)
@@ -108,12 +109,19 @@ static void amx_end(void)
 {
 }
 
-static void multiply(float *c, const uint16_t *a, const uint16_t *b, int64_t steps,
-                     bool accumulate, bool first_stays, const struct gemm_ahead *ahead)
+static void multiply(float *c, const void *first, const void *second, int64_t steps,
+                     bool accumulate, bool first_passes, const struct gemm_ahead *ahead)
 {
-    (void)c, (void)a, (void)b, (void)steps, (void)accumulate, (void)first_stays;
+    (void)c, (void)first, (void)second, (void)steps, (void)accumulate, (void)first_passes;
     (void)ahead;
 }
 #endif
 
-const struct gemm_kernel gemm_amx = {amx_begin, amx_end, multiply};
+const struct gemm_kernel gemm_amx = {.elem_bytes = sizeof(uint16_t),
+                                     .step_bytes = GEMM_BF16_STEP * sizeof(uint16_t),
+                                     .depth = 768,
+                                     .block_bytes = 640 * 1024,
+                                     .begin = amx_begin,
+                                     .end = amx_end,
+                                     .pack_step = gemm_bf16_pack_step,
+                                     .multiply = multiply};

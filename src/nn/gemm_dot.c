@@ -1,6 +1,6 @@
 /* VDPBF16PS: each of 16 sums gets the products of a pair of numbers.  Compiled once, for CPUs that
  * have it. */
-#include "nn/gemm_tiles.h"
+#include "nn/gemm_bf16.h"
 
 #ifdef __AVX512BF16__
 #include <cpuid.h>
@@ -43,16 +43,17 @@ static void some_rows(float *c, const uint16_t *a, const uint16_t *b, int64_t st
             _mm512_store_ps(c + i * GEMM_SIDE + j * SIDE, sum[i][j]);
 }
 
-static void multiply(float *c, const uint16_t *a, const uint16_t *b, int64_t steps,
-                     bool accumulate, bool first_stays, const struct gemm_ahead *ahead)
+static void multiply(float *c, const void *first, const void *second, int64_t steps,
+                     bool accumulate, bool first_passes, const struct gemm_ahead *ahead)
 {
-    (void)first_stays;
+    const uint16_t *a = first;
+    (void)first_passes;
     for (int64_t k = 0; k < steps; k++) {
         _mm_prefetch(ahead->x[0] + k * ahead->step, _MM_HINT_T1);
         _mm_prefetch(ahead->x[1] + k * ahead->step, _MM_HINT_T1);
     }
     for (int i = 0; i < GEMM_SIDE; i += ROWS)
-        some_rows(c + i * GEMM_SIDE, a + i / SIDE * TILE + i % SIDE * 32, b, steps,
+        some_rows(c + i * GEMM_SIDE, a + i / SIDE * TILE + i % SIDE * 32, second, steps,
                   accumulate);
 }
 #else
@@ -61,10 +62,10 @@ bool gemm_dot_usable(void)
     return false;
 }
 
-static void multiply(float *c, const uint16_t *a, const uint16_t *b, int64_t steps,
-                     bool accumulate, bool first_stays, const struct gemm_ahead *ahead)
+static void multiply(float *c, const void *first, const void *second, int64_t steps,
+                     bool accumulate, bool first_passes, const struct gemm_ahead *ahead)
 {
-    (void)c, (void)a, (void)b, (void)steps, (void)accumulate, (void)first_stays;
+    (void)c, (void)first, (void)second, (void)steps, (void)accumulate, (void)first_passes;
     (void)ahead;
 }
 #endif
@@ -73,4 +74,11 @@ static void nothing(void)
 {
 }
 
-const struct gemm_kernel gemm_dot = {nothing, nothing, multiply};
+const struct gemm_kernel gemm_dot = {.elem_bytes = sizeof(uint16_t),
+                                     .step_bytes = GEMM_BF16_STEP * sizeof(uint16_t),
+                                     .depth = 768,
+                                     .block_bytes = 640 * 1024,
+                                     .begin = nothing,
+                                     .end = nothing,
+                                     .pack_step = gemm_bf16_pack_step,
+                                     .multiply = multiply};

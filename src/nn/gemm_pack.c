@@ -1,139 +1,30 @@
-/* Four forms: an operand's rows are across the sum or along it, and it is the first or the second.  Two
- * of them need a transposition, which costs least where a register is gathered from four places. */
+#include <string.h>
+
 #include "nn/gemm_tiles.h"
 
-#ifdef __AVX512BW__
-#include <immintrin.h>
-
-enum { TILE = 512, SIDE = 16 };
-
-/* ---- whole tiles -------------------------------------------------------------------------- */
-
-/* 8 numbers of each of four places, `step` apart */
-static inline __m512i lanes(const uint16_t *x, int64_t step)
-{
-    const __m128i a = _mm_loadu_si128((const void *)x);
-    const __m128i b = _mm_loadu_si128((const void *)(x + step));
-    const __m128i c = _mm_loadu_si128((const void *)(x + 2 * step));
-    const __m128i d = _mm_loadu_si128((const void *)(x + 3 * step));
-    __m512i r = _mm512_mask_broadcast_i32x4(_mm512_castsi128_si512(a), 0x00f0, b);
-    r = _mm512_mask_broadcast_i32x4(r, 0x0f00, c);
-    return _mm512_mask_broadcast_i32x4(r, 0xf000, d);
-}
-
-/* 16 rows of 32 numbers */
-static void rows_first(uint16_t *to, const uint16_t *x, int64_t ld)
-{
-    for (int i = 0; i < SIDE; i++)
-        _mm512_store_si512(to + 32 * i, _mm512_loadu_si512(x + i * ld));
-}
-
-/* 16 rows of 16 pairs: the pairs of all rows side by side */
-static void rows_second(uint16_t *to, const uint16_t *x, int64_t ld)
-{
-    for (int s = 0; s < 4; s++, x += 8, to += 4 * 32) {
-        const __m512i a = lanes(x, 4 * ld), b = lanes(x + ld, 4 * ld);
-        const __m512i c = lanes(x + 2 * ld, 4 * ld), d = lanes(x + 3 * ld, 4 * ld);
-        const __m512i ab = _mm512_unpacklo_epi32(a, b), cd = _mm512_unpacklo_epi32(c, d);
-        const __m512i AB = _mm512_unpackhi_epi32(a, b), CD = _mm512_unpackhi_epi32(c, d);
-        _mm512_store_si512(to, _mm512_unpacklo_epi64(ab, cd));
-        _mm512_store_si512(to + 32, _mm512_unpackhi_epi64(ab, cd));
-        _mm512_store_si512(to + 64, _mm512_unpacklo_epi64(AB, CD));
-        _mm512_store_si512(to + 96, _mm512_unpackhi_epi64(AB, CD));
-    }
-}
-
-/* 32 rows along the sum of 8 numbers: 8 rows of 32 numbers */
-static inline void deep_eight(uint16_t *to, const uint16_t *x, int64_t ld)
-{
-    __m512i t[8];
-    for (int i = 0; i < 4; i++) {
-        const __m512i a = lanes(x + 2 * i * ld, 8 * ld);
-        const __m512i b = lanes(x + (2 * i + 1) * ld, 8 * ld);
-        t[i] = _mm512_unpacklo_epi16(a, b);
-        t[4 + i] = _mm512_unpackhi_epi16(a, b);
-    }
-    for (int half = 0; half < 2; half++, to += 4 * 32) {
-        const __m512i *p = t + 4 * half;
-        const __m512i a = _mm512_unpacklo_epi32(p[0], p[1]);
-        const __m512i b = _mm512_unpacklo_epi32(p[2], p[3]);
-        const __m512i A = _mm512_unpackhi_epi32(p[0], p[1]);
-        const __m512i B = _mm512_unpackhi_epi32(p[2], p[3]);
-        _mm512_store_si512(to, _mm512_unpacklo_epi64(a, b));
-        _mm512_store_si512(to + 32, _mm512_unpackhi_epi64(a, b));
-        _mm512_store_si512(to + 64, _mm512_unpacklo_epi64(A, B));
-        _mm512_store_si512(to + 96, _mm512_unpackhi_epi64(A, B));
-    }
-}
-
-static void deep_first(uint16_t *to, const uint16_t *x, int64_t ld)
-{
-    deep_eight(to, x, ld);
-    deep_eight(to + TILE / 2, x + 8, ld);
-}
-
-/* 32 rows along the sum of 32 numbers: two tiles of pairs */
-static void deep_second(uint16_t *to, const uint16_t *x, int64_t ld)
-{
-    const __m512i low = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
-    const __m512i high = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
-    for (int p = 0; p < SIDE; p++, to += 32, x += 2 * ld) {
-        const __m512i even = _mm512_loadu_si512(x), odd = _mm512_loadu_si512(x + ld);
-        const __m512i a = _mm512_unpacklo_epi16(even, odd);
-        const __m512i b = _mm512_unpackhi_epi16(even, odd);
-        _mm512_store_si512(to, _mm512_permutex2var_epi64(a, low, b));
-        _mm512_store_si512(to + TILE, _mm512_permutex2var_epi64(a, high, b));
-    }
-}
-
-/* ---- panels ------------------------------------------------------------------------------- */
-
-static void pack_step(uint16_t *to, const uint16_t *x, int64_t ld, bool deep, bool second)
-{
-    if (deep && second) {
-        deep_second(to, x, ld);
-        return;
-    }
-    const int64_t half = deep ? SIDE : SIDE * ld;
-    void (*const pack)(uint16_t *, const uint16_t *, int64_t) = deep     ? deep_first
-                                                                : second ? rows_second
-                                                                         : rows_first;
-    pack(to, x, ld);
-    pack(to + TILE, x + half, ld);
-}
-
 /* Of a step that is not all there, a copy with zeros behind it. */
-static void pack_part(uint16_t *to, const struct gemm_operand *o, int64_t k, int64_t rows,
-                      int64_t depth, bool second)
+static void pack_part(const struct gemm_kernel *kernel, void *to, const char *x,
+                      const struct gemm_operand *o, int64_t rows, int64_t depth,
+                      bool second)
 {
-    _Alignas(64) uint16_t copy[GEMM_SIDE * GEMM_STEP];
+    _Alignas(GEMM_LINE) char copy[GEMM_SIDE * GEMM_STEP * sizeof(float)] = {0};
+    const int64_t row = GEMM_STEP * kernel->elem_bytes, ld = o->ld * kernel->elem_bytes;
     const int64_t down = o->deep ? depth : rows, across = o->deep ? rows : depth;
-    const __mmask32 some = across >= 32 ? 0xffffffffU : (1U << across) - 1;
-    const uint16_t *x = o->x + (o->deep ? k * o->ld : k);
-    for (int64_t i = 0; i < 32; i++)
-        _mm512_store_si512(
-            copy + 32 * i,
-            _mm512_maskz_loadu_epi16(i < down ? some : 0, i < down ? x + i * o->ld : x));
-    pack_step(to, copy, 32, o->deep, second);
+    const int64_t some = across < GEMM_STEP ? across * kernel->elem_bytes : row;
+    for (int64_t i = 0; i < down && i < GEMM_SIDE; i++)
+        memcpy(copy + i * row, x + i * ld, (size_t)some);
+    kernel->pack_step(to, copy, GEMM_STEP, o->deep, second);
 }
 
-void gemm_pack(uint16_t *to, const struct gemm_operand *o, int64_t rows, int64_t depth,
-               bool second)
+void gemm_pack(const struct gemm_kernel *kernel, void *to, const struct gemm_operand *o,
+               int64_t rows, int64_t depth, bool second)
 {
-    for (int64_t k = 0; k < depth; k += GEMM_STEP, to += GEMM_PANEL_STEP) {
+    const int64_t step = GEMM_STEP * (o->deep ? o->ld : 1) * kernel->elem_bytes;
+    const char *x = o->x;
+    char *panel = to;
+    for (int64_t k = 0; k < depth; k += GEMM_STEP, x += step, panel += kernel->step_bytes)
         if (rows < GEMM_SIDE || depth - k < GEMM_STEP)
-            pack_part(to, o, k, rows, depth - k, second);
+            pack_part(kernel, panel, x, o, rows, depth - k, second);
         else
-            pack_step(to, o->x + (o->deep ? k * o->ld : k), o->ld, o->deep, second);
-    }
+            kernel->pack_step(panel, x, o->ld, o->deep, second);
 }
-#else
-#include "core/log.h"
-
-void gemm_pack(uint16_t *to, const struct gemm_operand *o, int64_t rows, int64_t depth,
-               bool second)
-{
-    (void)to, (void)o, (void)rows, (void)depth, (void)second;
-    die("this program was built without AVX-512");
-}
-#endif

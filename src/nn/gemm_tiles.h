@@ -1,52 +1,61 @@
-/* gemm_tiles - products of bf16 with fp32 sums, 32 x 32 numbers at a time, out of packed operands.
+/* gemm_tiles - matrix products with fp32 sums, 32 x 32 numbers at a time, out of packed operands.
  *
- * A panel is 32 rows of an operand and some depth along the sum, packed: for every 32 numbers along the
- * sum (a step) two tiles of 1 KiB.  A tile of the first operand is 16 rows of 32 numbers; of the second,
- * 16 pairs of numbers along the sum by 16 rows of the operand, which is how TDPBF16PS and VDPBF16PS want
- * it.  Zeros fill what is not there. */
+ * A panel is 32 rows of an operand and some depth along the sum, packed as a kernel wants it, one step
+ * of 32 numbers along the sum behind the other.  Zeros fill what is not there. */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 
 enum {
-    GEMM_SIDE = 32,           /* rows of a panel */
-    GEMM_STEP = 32,           /* numbers along the sum */
-    GEMM_PANEL_STEP = 32 * 32 /* numbers of a panel in a step */
+    GEMM_SIDE = 32, /* rows of a panel */
+    GEMM_STEP = 32, /* numbers along the sum */
+    GEMM_LINE = 64  /* bytes */
 };
 
-/* An operand's first number, and how far apart rows are.  Element (i, k), k along the sum, is
- * x[i * ld + k], or x[k * ld + i] if `deep` rows are along the sum. */
+/* An operand's first number, of the kernel's type, and how far apart rows are.  Element (i, k), k along
+ * the sum, is x[i * ld + k], or x[k * ld + i] if `deep` rows are along the sum. */
 struct gemm_operand {
-    const uint16_t *x;
+    const void *x;
     int64_t ld;
     bool deep;
 };
 
-/* A panel of an operand's first 32 rows, of which `rows` are there (more count as 32).  to: aligned to
- * 64 bytes, GEMM_PANEL_STEP numbers a step. */
-void gemm_pack(uint16_t *to, const struct gemm_operand *o, int64_t rows, int64_t depth,
-               bool second);
-
-/* What is wanted next: two lines a step are brought into the second-level cache meanwhile. */
+/* What is wanted next: the lines that 32 numbers fill are brought into the second-level cache from two
+ * places in every step. */
 struct gemm_ahead {
     const char *x[2]; /* NULL: nothing */
     int64_t step;     /* bytes */
 };
 
 struct gemm_kernel {
+    int64_t elem_bytes;  /* of a number of an operand */
+    int64_t step_bytes;  /* of a step of a panel */
+    int64_t depth;       /* along the sum that is multiplied at once, most */
+    int64_t block_bytes; /* of panels that stay in the second-level cache, most */
+
     /* around a thread's calls of multiply */
     void (*begin)(void);
     void (*end)(void);
-    /* c[32][32] = or += the product of two panels.  first_stays: it will be read again at once and
-     * should stay in the first-level cache, rather than the second.  c: aligned to 64 bytes. */
-    void (*multiply)(float *c, const uint16_t *first, const uint16_t *second,
-                     int64_t steps, bool accumulate, bool first_stays,
-                     const struct gemm_ahead *ahead);
+    /* A step of a panel that is all there, rows ld apart, as the first operand of a product or the
+     * second.  to: aligned to 64 bytes. */
+    void (*pack_step)(void *to, const void *x, int64_t ld, bool deep, bool second);
+    /* c[32][32] = or += the product of two panels.  first_passes: its rows were across the sum, and it,
+     * rather than the second, will be read again at once and should stay in the first-level cache.  c:
+     * aligned to 64 bytes. */
+    void (*multiply)(float *c, const void *first, const void *second, int64_t steps,
+                     bool accumulate, bool first_passes, const struct gemm_ahead *ahead);
 };
 
-/* Tile registers (Intel's Advanced Matrix Extensions), 512-bit dot products (AVX512-BF16). */
+/* A panel of an operand's first 32 rows, of which `rows` are there (more count as 32), and as many steps
+ * as `depth` takes. */
+void gemm_pack(const struct gemm_kernel *kernel, void *to, const struct gemm_operand *o,
+               int64_t rows, int64_t depth, bool second);
+
+/* bf16: tile registers (Intel's Advanced Matrix Extensions), 512-bit dot products (AVX512-BF16). */
 extern const struct gemm_kernel gemm_amx, gemm_dot;
+/* fp32: tile registers, out of three numbers of bf16 each. */
+extern const struct gemm_kernel gemm_bf16x6;
 
 /* Does this CPU have it, and does the system let this process use it? */
 bool gemm_amx_usable(void);

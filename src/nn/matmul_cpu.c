@@ -1,12 +1,12 @@
-/* Matrix products of one type.  fp32: the library's.  bf16: with fp32 sums that are rounded once, out of
- * packed panels where the CPU has instructions for bf16, else as fp32 products of blocks. */
+/* Matrix products of one type: out of packed panels where there is a kernel for it, with sums that are
+ * rounded once.  Else fp32 is the library's, and bf16 is fp32 products of blocks. */
 #include <omp.h>
 
 #include "nn/matmul_tiles.h"
 
-#ifdef NN_BF16
 /* ---- how sums become results -------------------------------------------------------------- */
 
+#ifdef NN_BF16
 static void write_floats(float *to, const float *from, int64_t n, bool adds)
 {
     if (!adds) {
@@ -16,6 +16,7 @@ static void write_floats(float *to, const float *from, int64_t n, bool adds)
 #pragma omp simd
     for (int64_t j = 0; j < n; j++) to[j] += from[j];
 }
+#endif
 
 /* n numbers of a row; add[]: what goes on top, NULL behind the last */
 static void write_elems(elem *to, const float *from, int64_t n, const elem *const add[3])
@@ -43,10 +44,12 @@ void NN_CPU(write_block)(const struct product *p, int64_t i0, int64_t j0,
     for (int64_t i = 0; i < rows; i++) {
         const int64_t at = (i0 + i) * p->c->shape[1] + j0;
         const float *from = sums + i * ld;
+#ifdef NN_BF16
         if (p->c->dtype == DTYPE_F32) {
             write_floats((float *)p->c->data + at, from, cols, p->adds);
             continue;
         }
+#endif
         elem *to = (elem *)p->c->data + at;
         const elem *add[4] = {NULL};
         int n = 0;
@@ -58,17 +61,24 @@ void NN_CPU(write_block)(const struct product *p, int64_t i0, int64_t j0,
     }
 }
 
-/* ---- without instructions for bf16 -------------------------------------------------------- */
+/* ---- without a kernel -------------------------------------------------------------------- */
 
-enum { ROWS = 128, COLS = 256, DEPTH = 512 };
+#ifdef NN_BF16
+enum {
+    ROWS = 128,
+    COLS = 256,
+    DEPTH = 512,
+    FLOATS = ROWS * COLS + (ROWS + COLS) * DEPTH
+};
 
 /* Numbers [i, i + n) by [k, k + depth) of an operand; *ld: how far apart rows are in the copy. */
 static const float *block_in_fp32(float *room, const struct gemm_operand *o, int64_t i,
                                   int64_t n, int64_t k, int64_t depth, int64_t *ld)
 {
     *ld = o->ld;
-    return rows_in_fp32(room, o->x + (o->deep ? k * o->ld + i : i * o->ld + k), ld,
-                        o->deep ? depth : n, o->deep ? n : depth);
+    return rows_in_fp32(room,
+                        (const elem *)o->x + (o->deep ? k * o->ld + i : i * o->ld + k),
+                        ld, o->deep ? depth : n, o->deep ? n : depth);
 }
 
 static void make_block(const struct product *p, int64_t i, int64_t j, int64_t rows,
@@ -88,13 +98,13 @@ static void make_block(const struct product *p, int64_t i, int64_t j, int64_t ro
 }
 
 /* Blocks do not depend on the threads, because the library's sums depend on the size of a block. */
-static void multiply_in_fp32(int threads, const struct product *p, float *scratch)
+static void multiply_otherwise(int threads, const struct product *p, float *scratch)
 {
     const int64_t down = attention_ceil_div(p->m, ROWS);
     const int64_t across = attention_ceil_div(p->n, COLS);
 #pragma omp parallel num_threads(threads)
     {
-        float *mine = scratch + omp_get_thread_num() * NN_CPU(matmul_floats)();
+        float *mine = scratch + omp_get_thread_num() * FLOATS;
 #pragma omp for schedule(static)
         for (int64_t t = 0; t < down * across; t++) {
             const int64_t i = t / across * ROWS, j = t % across * COLS;
@@ -103,49 +113,8 @@ static void multiply_in_fp32(int threads, const struct product *p, float *scratc
         }
     }
 }
-
-/* ---- the choice --------------------------------------------------------------------------- */
-
-/* What multiplies panels on this CPU; NULL: nothing does. */
-static const struct gemm_kernel *kernel(void)
-{
-#ifdef __AMX_BF16__
-    return &gemm_amx;
-#elif defined __AVX512F__
-    return gemm_dot_usable() ? &gemm_dot : NULL;
 #else
-    return NULL;
-#endif
-}
-
-int64_t NN_CPU(matmul_floats)(void)
-{
-    return kernel() ? NN_CPU(matmul_tiles_room)() / 2
-                    : ROWS * COLS + (ROWS + COLS) * DEPTH;
-}
-
-void NN_CPU(matmul)(int threads, const struct tensor *c, const struct tensor *a,
-                    bool trans_a, const struct tensor *b, bool trans_b,
-                    enum nn_accum mode, const struct product_end *end, float *scratch)
-{
-    const struct product p = {.a = {elems(a), a->shape[1], trans_a},
-                              .b = {elems(b), b->shape[1], !trans_b},
-                              .m = c->shape[0],
-                              .n = b->shape[trans_b ? 0 : 1],
-                              .k = b->shape[trans_b ? 1 : 0],
-                              .c = c,
-                              .adds = mode == NN_ACCUM,
-                              .end = end};
-    if (kernel())
-        NN_CPU(matmul_tiles)(threads, kernel(), &p, (uint16_t *)(void *)scratch);
-    else
-        multiply_in_fp32(threads, &p, scratch);
-}
-#else
-int64_t NN_CPU(matmul_floats)(void)
-{
-    return 0;
-}
+enum { FLOATS = 0 };
 
 /* c += bias in every row, and its gelu, while the row is in the cache */
 static void finish_rows(int threads, const struct tensor *c,
@@ -162,19 +131,58 @@ static void finish_rows(int threads, const struct tensor *c,
     }
 }
 
+static void multiply_otherwise(int threads, const struct product *p, float *scratch)
+{
+    (void)scratch;
+    struct product_end rest = *p->end;
+    bool adds = p->adds;
+    if (rest.residual) {
+        /* the product goes on top of residual and bias, which saves a pass over memory */
+        NN_CPU(bias_add)
+        (threads, elems(p->c), rest.residual, rest.bias, p->c->shape[0], p->c->shape[1]);
+        adds = true, rest.bias = NULL;
+    }
+    gemm_team(threads, p->a.deep, !p->b.deep, p->m, p->n, p->k, p->a.x, p->a.ld, p->b.x,
+              p->b.ld, adds ? 1.0f : 0.0f, elems(p->c), p->c->shape[1]);
+    if (rest.bias || rest.gelu) finish_rows(threads, p->c, &rest);
+}
+#endif
+
+/* ---- the choice --------------------------------------------------------------------------- */
+
+/* What multiplies panels on this CPU; NULL: nothing does. */
+static const struct gemm_kernel *kernel(void)
+{
+#if defined __AMX_BF16__
+    return sizeof(elem) == sizeof(float) ? &gemm_bf16x6 : &gemm_amx;
+#elif defined __AVX512F__
+    return sizeof(elem) < sizeof(float) && gemm_dot_usable() ? &gemm_dot : NULL;
+#else
+    return NULL;
+#endif
+}
+
+int64_t NN_CPU(matmul_floats)(void)
+{
+    return kernel() ? NN_CPU(matmul_tiles_floats)(kernel()) : FLOATS;
+}
+
 void NN_CPU(matmul)(int threads, const struct tensor *c, const struct tensor *a,
                     bool trans_a, const struct tensor *b, bool trans_b,
                     enum nn_accum mode, const struct product_end *end, float *scratch)
 {
-    (void)scratch;
-    struct product_end rest = *end;
-    if (end->residual) {
-        /* the product goes on top of residual and bias, which saves a pass over memory */
-        NN_CPU(bias_add)
-        (threads, elems(c), end->residual, end->bias, c->shape[0], c->shape[1]);
-        mode = NN_ACCUM, rest.bias = NULL;
-    }
-    gemm_team(threads, trans_a, trans_b, c, a, b, mode);
-    if (rest.bias || rest.gelu) finish_rows(threads, c, &rest);
+    const struct product p = {.a = {elems(a), a->shape[1], trans_a},
+                              .b = {elems(b), b->shape[1], !trans_b},
+                              .m = c->shape[0],
+                              .n = b->shape[trans_b ? 0 : 1],
+                              .k = b->shape[trans_b ? 1 : 0],
+                              .c = c,
+                              .adds = mode == NN_ACCUM,
+                              .end = end};
+    /* with fewer rows packing the other operand takes longer than the product */
+    enum { FEW_ROWS = 16 };
+    if (kernel() && (sizeof(elem) < sizeof(float) || p.m >= FEW_ROWS))
+        NN_CPU(matmul_tiles)(threads, kernel(), &p, scratch);
+    else
+        multiply_otherwise(threads, &p, scratch);
 }
-#endif

@@ -7,11 +7,8 @@
 
 #include "nn/matmul_tiles.h"
 
-#ifdef NN_BF16
 enum {
-    DEPTH = 768,         /* along the sum, most */
-    KEPT = 320 * 1024,   /* numbers of a block, most */
-    KEPT_ROWS = 640,     /* ... and its rows */
+    KEPT_ROWS = 640,     /* of a block, most */
     PASSING = 768,       /* rows for which sums are kept between the parts of the sum */
     FEW = 2 * GEMM_SIDE, /* rows of a block that are too few to be shared out further */
     SHARES = 4, /* of a thread, least, where a share has this many passing rows: */
@@ -39,16 +36,18 @@ static int64_t part_rows(int64_t n, int64_t parts)
 }
 
 /* Depends on the threads in who does what, not in the order of any sum. */
-static struct plan plan_of(const struct product *p, int threads)
+static struct plan plan_of(const struct product *p, const struct gemm_kernel *kernel,
+                           int threads)
 {
     CHECK(p->m > 0 && p->n > 0 && p->k > 0);
     struct plan t = {.first_passes = !p->a.deep};
     t.kept = t.first_passes ? &p->b : &p->a, t.n_kept = t.first_passes ? p->n : p->m;
     t.passing = t.first_passes ? &p->a : &p->b;
     t.n_passing = t.first_passes ? p->m : p->n;
-    t.depth =
-        part_rows(p->k, ceil_div(p->k, DEPTH)); /* steps are as long as panels wide */
-    const int64_t fit = attention_min(KEPT / t.depth / GEMM_SIDE * GEMM_SIDE, KEPT_ROWS);
+    /* steps are as long as panels wide */
+    t.depth = part_rows(p->k, ceil_div(p->k, kernel->depth));
+    const int64_t panel = t.depth / GEMM_STEP * kernel->step_bytes;
+    const int64_t fit = attention_min(kernel->block_bytes / panel * GEMM_SIDE, KEPT_ROWS);
     const int64_t most = ceil_div(t.n_kept, FEW);
     t.blocks = ceil_div(ceil_div(t.n_kept, fit), threads) * threads;
     if (t.blocks > most) t.blocks = most;
@@ -67,7 +66,7 @@ static struct plan plan_of(const struct product *p, int threads)
 static struct gemm_operand from(const struct gemm_operand *o, int64_t i, int64_t k)
 {
     struct gemm_operand part = *o;
-    part.x += o->deep ? k * o->ld + i : i * o->ld + k;
+    part.x = (const elem *)o->x + (o->deep ? k * o->ld + i : i * o->ld + k);
     return part;
 }
 
@@ -78,31 +77,33 @@ static struct gemm_ahead ahead_of(const struct gemm_operand *next, int64_t call,
 {
     struct gemm_ahead ahead = {.x = {NULL, NULL}};
     if (!next || call >= GEMM_SIDE / 2) return ahead;
-    const int64_t row = next->ld * (int64_t)sizeof *next->x;
+    const int64_t row = next->ld * (int64_t)sizeof(elem);
     const int64_t apart = next->deep ? steps * row : row;
     ahead.x[0] = (const char *)next->x + 2 * call * apart;
     ahead.x[1] = ahead.x[0] + apart;
-    ahead.step = next->deep ? row : 64;
+    ahead.step = next->deep ? row : GEMM_STEP * (int64_t)sizeof(elem);
     return ahead;
 }
 
 /* One thread's room. */
 struct room {
     float *sums; /* of a block and a part, 32 x 32 at a time */
-    uint16_t *kept, *passing;
+    char *kept, *passing;
 };
 
-static struct room room_at(uint16_t *x)
+enum { SUMS = PASSING * KEPT_ROWS };
+
+static struct room room_at(const struct gemm_kernel *kernel, float *x)
 {
-    struct room r = {.sums = (float *)(void *)x};
-    r.kept = x + 2 * PASSING * KEPT_ROWS;
-    r.passing = r.kept + KEPT;
+    struct room r = {.sums = x, .kept = (char *)(x + SUMS)};
+    r.passing = r.kept + kernel->block_bytes;
     return r;
 }
 
-int64_t NN_CPU(matmul_tiles_room)(void)
+int64_t NN_CPU(matmul_tiles_floats)(const struct gemm_kernel *kernel)
 {
-    return 2 * PASSING * KEPT_ROWS + KEPT + GEMM_SIDE * DEPTH;
+    const int64_t panel = kernel->depth / GEMM_STEP * kernel->step_bytes;
+    return SUMS + (kernel->block_bytes + panel) / (int64_t)sizeof(float);
 }
 
 /* Where a piece of work begins in both operands, and along the sum. */
@@ -115,12 +116,12 @@ struct piece {
 static void expect(const struct product *p, int64_t i, int64_t j, int64_t rows,
                    int64_t cols)
 {
-    enum { LINE = 64, WRITE = 1 };
+    enum { WRITE = 1 };
     const int64_t bytes = (int64_t)dtype_bytes(p->c->dtype);
     for (int64_t r = 0; r < rows; r++) {
         const char *row =
             (const char *)p->c->data + ((i + r) * p->c->shape[1] + j) * bytes;
-        for (int64_t b = 0; b < cols * bytes; b += LINE)
+        for (int64_t b = 0; b < cols * bytes; b += GEMM_LINE)
             __builtin_prefetch(row + b, WRITE);
     }
 }
@@ -134,7 +135,7 @@ static void multiply_panel(const struct gemm_kernel *kernel, const struct produc
     const int64_t rows = attention_min(GEMM_SIDE, w->passing_end - s);
     for (int64_t r = w->kept; r < w->kept_end; r += GEMM_SIDE) {
         const int64_t call = (r - w->kept) / GEMM_SIDE;
-        const uint16_t *kept = room->kept + call * steps * GEMM_PANEL_STEP;
+        const char *kept = room->kept + call * steps * kernel->step_bytes;
         const bool whole = w->k == 0 && w->last;
         float *sums = room->sums;
         if (!whole)
@@ -162,27 +163,28 @@ static void multiply_part(const struct gemm_kernel *kernel, const struct product
     const int64_t steps = ceil_div(w->depth, GEMM_STEP);
     for (int64_t r = w->kept; r < w->kept_end; r += GEMM_SIDE) {
         const struct gemm_operand o = from(t->kept, r, w->k);
-        gemm_pack(room->kept + (r - w->kept) * steps * GEMM_STEP, &o, w->kept_end - r,
-                  w->depth, t->first_passes);
+        char *panel = room->kept + (r - w->kept) / GEMM_SIDE * steps * kernel->step_bytes;
+        gemm_pack(kernel, panel, &o, w->kept_end - r, w->depth, t->first_passes);
     }
     for (int64_t s = w->passing; s < w->passing_end; s += GEMM_SIDE) {
         const struct gemm_operand o = from(t->passing, s, w->k);
         const struct gemm_operand next = from(t->passing, s + GEMM_SIDE, w->k);
-        gemm_pack(room->passing, &o, w->passing_end - s, w->depth, !t->first_passes);
+        gemm_pack(kernel, room->passing, &o, w->passing_end - s, w->depth,
+                  !t->first_passes);
         multiply_panel(kernel, p, t, w, s, room,
                        s + GEMM_SIDE < w->passing_end ? &next : NULL);
     }
 }
 
 void NN_CPU(matmul_tiles)(int threads, const struct gemm_kernel *kernel,
-                          const struct product *p, uint16_t *room)
+                          const struct product *p, float *room)
 {
-    const struct plan t = plan_of(p, threads);
+    const struct plan t = plan_of(p, kernel, threads);
+    const int64_t floats = NN_CPU(matmul_tiles_floats)(kernel);
     const int64_t pieces = t.blocks * t.parts;
 #pragma omp parallel num_threads(threads)
     {
-        const struct room mine =
-            room_at(room + omp_get_thread_num() * NN_CPU(matmul_tiles_room)());
+        const struct room mine = room_at(kernel, room + omp_get_thread_num() * floats);
         kernel->begin();
 #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < pieces; i++) {
@@ -199,4 +201,3 @@ void NN_CPU(matmul_tiles)(int threads, const struct gemm_kernel *kernel,
         kernel->end();
     }
 }
-#endif

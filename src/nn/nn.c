@@ -6,7 +6,8 @@
 
 extern const struct nn_ops nn_ops_base_fp32, nn_ops_base_bf16;
 extern const struct nn_ops nn_ops_avx2_fp32, nn_ops_avx2_bf16;
-extern const struct nn_ops nn_ops_avx512_fp32, nn_ops_avx512_bf16, nn_ops_amx_bf16;
+extern const struct nn_ops nn_ops_avx512_fp32, nn_ops_avx512_bf16;
+extern const struct nn_ops nn_ops_amx_fp32, nn_ops_amx_bf16;
 
 /* one of each instruction set and type, see elem.h */
 static const struct {
@@ -14,7 +15,7 @@ static const struct {
     const struct nn_ops *fp32, *bf16;
 } tables[] = {
 #ifdef NN_HAVE_X86
-    {"amx", &nn_ops_avx512_fp32, &nn_ops_amx_bf16},
+    {"amx", &nn_ops_amx_fp32, &nn_ops_amx_bf16},
     {"avx512", &nn_ops_avx512_fp32, &nn_ops_avx512_bf16},
     {"avx2", &nn_ops_avx2_fp32, &nn_ops_avx2_bf16},
 #endif
@@ -51,12 +52,23 @@ bool nn_force_isa(struct nn *nn, const char *isa)
     return false;
 }
 
+static bool use_bf16x6;
+
+bool nn_use_bf16x6(bool on)
+{
+    use_bf16x6 = on && gemm_amx_usable();
+    return use_bf16x6 == on;
+}
+
 /* The widest tables of the CPU, or what the device's plug-in exports. */
 static status_t choose_table(struct nn *nn)
 {
     if (device_is_host(nn->device)) {
         for (int i = 0; i < N_TABLES && !nn->ops; i++) nn_force_isa(nn, tables[i].isa);
         CHECK(nn->ops);
+#ifdef NN_HAVE_X86
+        if (nn->ops == &nn_ops_amx_fp32 && !use_bf16x6) nn->ops = &nn_ops_avx512_fp32;
+#endif
         return STATUS_OK;
     }
     nn->ops = nn->ops_bf16 = device_symbol(nn->device, "nn_cuda_ops");

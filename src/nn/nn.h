@@ -44,9 +44,17 @@ size_t
 nn_scratch_peak_bytes(const struct nn *nn); /* largest scratch of any call so far */
 int nn_threads(const struct nn *nn);
 struct device *nn_device(const struct nn *nn);
-const char *nn_isa(const struct nn *nn); /* "base", "avx2", "avx512"; "sm_90" */
+const char *nn_isa(const struct nn *nn); /* "base", "avx2", "avx512", "amx"; "sm_90" */
 /* What this CPU multiplies bf16 with: "AMX", "AVX512-BF16"; NULL: nothing, fp32 is faster. */
 const char *nn_cpu_bf16(void);
+
+/* Whether every nn that is created from now on multiplies fp32 out of three numbers of bf16 each, which
+ * CPUs with AMX can and which is as exact (gemm_bf16x6.c), or by multiply-adds, as at first.  False: this
+ * CPU cannot.  Not thread-safe. */
+bool nn_use_bf16x6(bool on);
+/* Times products of both kinds on the calling thread, for some 50 ms; true: bf16x6 is a fifth faster or
+ * more. */
+bool nn_bf16x6_pays(void);
 
 /* ---- account.c: where the time goes ------------------------------------------------------- */
 

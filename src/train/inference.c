@@ -10,6 +10,7 @@
 #include "core/log.h"
 #include "train/parts.h"
 #include "train/place.h"
+#include "train/products.h"
 
 static status_t open_checkpoint(struct inference *i, const char *path)
 {
@@ -83,8 +84,10 @@ static status_t choose_precision(struct inference *i)
 {
     const char *why;
     TRY(place_check_model(i->device, &i->config.arch));
-    return place_precision(&i->dtype, &why, i->device, i->world,
-                           (enum config_precision)i->config.precision);
+    TRY(place_precision(&i->dtype, &why, i->device, i->world,
+                        (enum config_precision)i->config.precision));
+    return products_choose(&why, i->device, i->dtype, i->world,
+                           (enum config_products)i->config.fp32_products);
 }
 
 /* Device, layout and schedule.  Collective on the world; agreed. */

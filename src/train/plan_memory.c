@@ -4,6 +4,7 @@
 
 #include "train/memory_plan.h"
 #include "train/place.h"
+#include "train/products.h"
 
 static void print_row(FILE *out, int stage, const struct memory_plan *p)
 {
@@ -47,6 +48,8 @@ status_t plan_memory_print(const struct config *c, const int sizes[MESH_AXES], F
     status_t st = place_open_alone(&dev, (enum config_device)c->device);
     if (st == STATUS_OK)
         st = place_precision(&t, &why, dev, NULL, (enum config_precision)c->precision);
+    if (st == STATUS_OK)
+        st = products_choose(&why, dev, t, NULL, (enum config_products)c->fp32_products);
     if (st == STATUS_OK)
         st = print_stages(c, sizes, dev, t, out);
     else if (st != STATUS_NOMEM) {

@@ -9,6 +9,7 @@
 #include "train/gemm_peak.h"
 #include "train/launch.h"
 #include "train/place.h"
+#include "train/products.h"
 #include "train/signals.h"
 #include "train/space.h"
 
@@ -208,11 +209,13 @@ static status_t plan(struct trainer *t)
 static status_t choose_place(struct trainer *t)
 {
     const struct config *c = t->config;
-    const char *why = "", *why_type;
+    const char *why = "", *why_type, *products;
     struct device_info info;
     TRY(place_open(&t->device, t->world, (enum config_device)c->device, c->share_gpu));
     TRY(comm_agree(t->world, place_precision(&t->dtype, &why_type, t->device, t->world,
                                              (enum config_precision)c->precision)));
+    TRY(comm_agree(t->world, products_choose(&products, t->device, t->dtype, t->world,
+                                             (enum config_products)c->fp32_products)));
     if (c->optim.rounding == NN_ROUND_STOCHASTIC && t->dtype != DTYPE_BF16)
         return status_set(STATUS_CONFIG,
                           "optim.rounding: stochastic rounding is to bf16, but "
@@ -223,9 +226,10 @@ static status_t choose_place(struct trainer *t)
     comm_set_told(t->world, signals_told);
     TRY(comm_use_device(t->world, t->device, (enum comm_transport)c->comm, &why));
     device_describe(t->device, &info);
-    log_info("device: %s, %s%s%s%s%s; precision %s (%s)", device_name(t->device),
+    log_info("device: %s, %s%s%s%s%s; precision %s (%s)%s%s", device_name(t->device),
              info.model, info.id[0] ? ", " : "", info.id, info.libraries[0] ? "; " : "",
-             info.libraries, dtype_name(t->dtype), why_type);
+             info.libraries, dtype_name(t->dtype), why_type,
+             products ? ", products by " : "", products ? products : "");
     if (comm_size(t->world) > 1)
         log_info("communication: %s (%s)", comm_transport_name(t->world), why);
     if (c->wire == CONFIG_WIRE_BF16 && strcmp(comm_transport_name(t->world), "nccl") == 0)

@@ -50,7 +50,6 @@ static inline void each_cpu_nn(enum dtype t, setting_body *body, void *arg)
 {
     static const char *const isas[] = {"base", "avx2", "avx512", "amx"};
     for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
-        if (t == DTYPE_F32 && !strcmp(isas[i], "amx")) continue; /* the same as avx512 */
         for (int threads = 1; threads <= EACH_NN_THREADS; threads++) {
             struct device *dev = NULL;
             ASSERT_OK(test_named_device_open(&dev, "cpu"));
