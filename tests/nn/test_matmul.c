@@ -11,6 +11,7 @@ struct product {
     enum dtype out;             /* of the result: parameter gradients are fp32 */
     struct tensor a, b, before; /* operands; the result before the call */
     const double *expected;
+    double limit; /* of the error in fp32 */
     int64_t m, n;
 };
 
@@ -36,7 +37,7 @@ static struct tensor nans(int64_t rows, int64_t cols)
 static struct product make(enum dtype t, enum kind kind, enum nn_accum mode, int64_t m,
                            int64_t n, int64_t k)
 {
-    struct product p = {.kind = kind, .mode = mode, .m = m, .n = n};
+    struct product p = {.kind = kind, .mode = mode, .limit = 1e-13, .m = m, .n = n};
     p.out = kind == TN ? DTYPE_F32 : t;
     p.a = rounded(kind == TN ? randn_2d(1, k, m) : randn_2d(1, m, k), t);
     p.b = rounded(kind == NT ? randn_2d(2, n, k) : randn_2d(2, k, n), t);
@@ -76,7 +77,7 @@ static void compare(const struct setting *s, void *arg)
         return;
     }
     call(s, &again, p);
-    check_near(s, "product", &c, p->expected, 1e-13);
+    check_near(s, "product", &c, p->expected, p->limit);
     check_same_bits(s, "product", &c, &again);
 }
 
@@ -114,16 +115,19 @@ TEST(weight_gradient_product_equals_double_loops)
 /* ---- what a cache does not hold ------------------------------------------------------------ */
 
 /* Cut along the sum, and in the rows of either operand. */
-TEST(bf16_product_of_several_blocks_equals_double_loops)
+TEST(product_of_several_blocks_equals_double_loops)
 {
     static const int64_t shapes[][3] = {{33, 40, 1601}, {810, 33, 801}, {33, 810, 801}};
+    static const enum dtype types[] = {DTYPE_F32, DTYPE_BF16};
     if (!tests_on_cpu()) return;
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-        for (enum kind kind = NT; kind <= TN; kind++) {
-            struct product p = make(DTYPE_BF16, kind, NN_ACCUM, shapes[i][0],
-                                    shapes[i][1], shapes[i][2]);
-            each_cpu_nn(DTYPE_BF16, compare, &p);
-        }
+        for (enum kind kind = NT; kind <= TN; kind++)
+            for (int t = 0; t < 2; t++) {
+                struct product p = make(types[t], kind, NN_ACCUM, shapes[i][0],
+                                        shapes[i][1], shapes[i][2]);
+                p.limit = 5e-13; /* longer sums */
+                each_cpu_nn(types[t], compare, &p);
+            }
 }
 
 enum { M = 100, N = 200, K = 1000 };
@@ -154,4 +158,55 @@ TEST(bf16_product_does_not_depend_on_threads)
         struct one_thread one = {.p = &p};
         each_cpu_nn(DTYPE_BF16, compare_with_one_thread, &one);
     }
+}
+
+/* ---- fp32 out of bf16 ----------------------------------------------------------------------- */
+
+struct errors {
+    const struct product *p;
+    double of_fma; /* of the table before "amx" */
+};
+
+static void compare_with_fma(const struct setting *s, void *arg)
+{
+    struct errors *e = arg;
+    struct tensor c = on_device(s->dev, &e->p->before, DTYPE_F32);
+    double error = 0;
+    call(s, &c, e->p);
+    if (nn_is_measuring(s->nn)) return;
+    for (int64_t i = 0; i < e->p->m * e->p->n; i++) {
+        const double d = (double)tensor_f32(&c)[i] - e->p->expected[i];
+        error += d * d;
+    }
+    if (strcmp(nn_isa(s->nn), "amx") != 0)
+        e->of_fma = error;
+    else if (!(error <= e->of_fma))
+        fail_msg("squared errors %.3g > %.3g of multiply-adds", error, e->of_fma);
+}
+
+/* Numbers of one size and sign, whose sums round the most; numbers of all sizes. */
+static void set_numbers(struct product *p, int64_t k, bool all_sizes)
+{
+    const struct tensor *x[2] = {&p->a, &p->b};
+    for (int o = 0; o < 2; o++)
+        for (int64_t i = 0; i < tensor_elements(x[o]); i++) {
+            float *v = &tensor_f32(x[o])[i];
+            *v = all_sizes ? ldexpf(*v, (int)(i * 7 % 41) - 20) : fabsf(*v);
+        }
+    double *e = test_alloc((size_t)(p->m * p->n) * sizeof *e);
+    for (int64_t i = 0; i < p->m * p->n; i++) e[i] = element(p, i / p->n, i % p->n, k);
+    p->expected = e;
+}
+
+TEST(fp32_products_out_of_bf16_are_as_exact_as_multiply_adds)
+{
+    enum { ROWS = 40, COLS = 70, DEPTH = 1100 };
+    if (!tests_on_cpu()) return;
+    for (enum kind kind = NT; kind <= TN; kind++)
+        for (int all_sizes = 0; all_sizes < 2; all_sizes++) {
+            struct product p = make(DTYPE_F32, kind, NN_ASSIGN, ROWS, COLS, DEPTH);
+            set_numbers(&p, DEPTH, all_sizes);
+            struct errors e = {.p = &p};
+            each_cpu_nn(DTYPE_F32, compare_with_fma, &e);
+        }
 }
