@@ -55,8 +55,9 @@ int64_t dp_padded_elements(int64_t n, int size);
 struct dp;
 
 /* For flat buffers of buckets.n_elements on the ranks of c, which is borrowed, as bucket_elements
- * and bounds are; all of them padded as above.  op: COMM_REDUCE_SCATTER or COMM_ALL_REDUCE.  Staging comes from `arena`; while that measures, *dp knows the ranges but
- * cannot communicate.  Caller owns *dp.  STATUS_NOMEM.  Local. */
+ * and bounds are; all of them padded as above.  op: COMM_REDUCE_SCATTER or COMM_ALL_REDUCE.  Staging
+ * comes from `arena`; while that measures, *dp knows the ranges but cannot communicate.  Caller owns
+ * *dp.  STATUS_NOMEM.  Local. */
 MUST_USE status_t dp_create(struct dp **dp, struct comm *c, struct dp_buckets buckets,
                             enum comm_op op, struct arena *arena);
 void dp_destroy(struct dp **dp); /* NULL-safe; nulls */

@@ -174,8 +174,9 @@ MUST_USE status_t checkpoint_match(const struct checkpoint *c,
                                    const struct param_table *params);
 
 /* Fill `ranges`, flat elements of `local`, owned or not (disjoint, in any order), from the shards,
- * each needed piece read once and checked against its hash; the checkpoint must be one of `whole`.  Gaps of the flat buffer are set to zero.  Local: every rank reads what it needs.
- * STATUS_CHECKPOINT names shard, parameter and what is wrong. */
+ * each needed piece read once and checked against its hash; the checkpoint must be one of `whole`.
+ * Gaps of the flat buffer are set to zero.  Local: every rank reads what it needs.  STATUS_CHECKPOINT
+ * names shard, parameter and what is wrong. */
 MUST_USE status_t checkpoint_read(const struct checkpoint *c,
                                   const struct param_table *whole,
                                   const struct param_table *local,

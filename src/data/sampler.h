@@ -51,9 +51,9 @@ struct sampler_options {
 
 struct sampler;
 
-/* Open all sources.  STATUS_DATA if one is shorter than a window, has rows of another length, does not tell the documents that
- * a document mask needs, or has no vocabulary: not itself, not the model, not the first source;
- * or if vocabularies or tokenizers differ (names the two files).  Local. */
+/* Open all sources.  STATUS_DATA if one is shorter than a window, has rows of another length, does not
+ * tell the documents that a document mask needs, or has no vocabulary: not itself, not the model, not
+ * the first source; or if vocabularies or tokenizers differ (names the two files).  Local. */
 MUST_USE status_t sampler_create(struct sampler **s, const struct sampler_options *o);
 void sampler_destroy(struct sampler **s); /* NULL-safe; nulls */
 

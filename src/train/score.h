@@ -26,10 +26,10 @@ extern const char *const score_metric_name[SCORE_METRICS]; /* "acc", "acc_norm",
 /* The mean over questions and its standard error, sqrt(variance / n) with n - 1 in the variance
  * (sample_stddev and mean_stderr of lm-evaluation-harness, lm_eval/api/metrics.py): of accuracies
  * sqrt(p (1 - p) / (n - 1)).  NaN where there are too few questions; accuracies are over those of two
- * answers or more.  Names and definitions: acc_raw, acc_per_char, acc_per_token, acc_uncond of oe-eval (the last is PMI_DC
- * of Holtzman et al. 2021, arXiv:2104.08315, section 2.2); acc, len_norm
- * (ours: acc_per_character), bpb and ce_loss of ICLMetric in olmo/eval/downstream.py; acc and acc_norm
- * of lm-evaluation-harness; llm.c's acc_norm is acc_per_token. */
+ * answers or more.  Names and definitions: acc_raw, acc_per_char, acc_per_token, acc_uncond of oe-eval
+ * (the last is PMI_DC of Holtzman et al. 2021, arXiv:2104.08315, section 2.2); acc, len_norm (ours:
+ * acc_per_character), bpb and ce_loss of ICLMetric in olmo/eval/downstream.py; acc and acc_norm of
+ * lm-evaluation-harness; llm.c's acc_norm is acc_per_token. */
 struct score {
     double value, standard_error;
 };
