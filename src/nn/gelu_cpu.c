@@ -73,15 +73,14 @@ void NN_CPU(gelu_row)(elem *y, const elem *x, int64_t n)
     row_fwd(gelu_tanh, y, x, n);
 }
 
-/* Both functions of a form.  Each thread sums its rows' share of db on its own. */
+/* Both functions of a form, which a team would call through a pointer if they were given it.  Each thread
+ * sums its rows' share of db on its own. */
+/* clang-format off */
 #define FORM(name, form)                                                                 \
     void NN_CPU(name##_fwd)(int threads, elem *y, const elem *x, int64_t N, int64_t F)   \
     {                                                                                    \
-        _Pragma(                                                                         \
-            "omp parallel for num_threads(threads) schedule(static)") for (int64_t n =   \
-                                                                               0;        \
-                                                                           n < N; n++)   \
-            row_fwd(form, y + n * F, x + n * F, F);                                      \
+        _Pragma("omp parallel for num_threads(threads) schedule(static)")                \
+        for (int64_t n = 0; n < N; n++) row_fwd(form, y + n * F, x + n * F, F);          \
     }                                                                                    \
     void NN_CPU(name##_bwd)(int threads, elem *dx, elem *y, float *db, float *partial,   \
                             const elem *dy, const elem *x, int64_t N, int64_t F)         \
@@ -89,11 +88,14 @@ void NN_CPU(gelu_row)(elem *y, const elem *x, int64_t n)
         _Pragma("omp parallel num_threads(threads)")                                     \
         {                                                                                \
             float *mine = db ? stripe_partial(partial, F) : NULL;                        \
-            _Pragma("omp for schedule(static)") for (int64_t n = 0; n < N; n++) row_bwd( \
-                form, dx + n * F, y ? y + n * F : NULL, mine, dy + n * F, x + n * F, F); \
+            _Pragma("omp for schedule(static)")                                          \
+            for (int64_t n = 0; n < N; n++)                                              \
+                row_bwd(form, dx + n * F, y ? y + n * F : NULL, mine, dy + n * F,        \
+                        x + n * F, F);                                                   \
             if (db) stripe_add_partials(db, partial, F);                                 \
         }                                                                                \
     }
+/* clang-format on */
 
 FORM(gelu, gelu_tanh)
 FORM(gelu_erf, gelu_exact)
