@@ -3,37 +3,11 @@
 #include "nn/gemm_bf16.h"
 
 #ifdef __AMX_BF16__
-#include <cpuid.h>
 #include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "nn/amx_tiles.h"
 
 enum { TILE = 512, SIDE = 16 }; /* numbers of a tile, its rows */
-
-static bool cpu_has_amx(void)
-{
-    unsigned a, b, c, d;
-    const unsigned amx_bf16 = 1U << 22, amx_tile = 1U << 24;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
-    return d & amx_bf16 && d & amx_tile && gemm_dot_usable();
-}
-
-bool gemm_amx_usable(void)
-{
-    /* a process asks for the tile registers' state once (Documentation/arch/x86/xstate.rst of Linux) */
-    enum { REQUEST = 0x1023, TILE_DATA = 18, UNKNOWN = 0, NO, YES };
-    static int usable;
-    int known = __atomic_load_n(&usable, __ATOMIC_RELAXED);
-    if (known == UNKNOWN) {
-        const bool granted =
-            cpu_has_amx() && syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
-        known = granted ? YES : NO;
-        __atomic_store_n(&usable, known, __ATOMIC_RELAXED);
-    }
-    return known == YES;
-}
 
 #define LOAD_STAYING(tile, x) _tile_loadd(tile, x, 64)
 #define LOAD_PASSING(tile, x) _tile_stream_loadd(tile, x, 64)
@@ -94,11 +68,6 @@ static void multiply(float *c, const void *first, const void *second, int64_t st
 }
 #else
 #include "core/log.h"
-
-bool gemm_amx_usable(void)
-{
-    return false;
-}
 
 static void amx_begin(void)
 {

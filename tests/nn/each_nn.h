@@ -15,6 +15,10 @@
 
 enum { EACH_NN_THREADS = 3 };
 
+#ifndef EACH_NN_ISAS
+#define EACH_NN_ISAS "base", "avx2", "avx512", "amx"
+#endif
+
 struct setting {
     struct nn *nn;
     struct device *dev;
@@ -48,7 +52,7 @@ static inline void measured_nn(struct device *dev, const char *isa, int threads,
 /* The CPU, whatever the device under test. */
 static inline void each_cpu_nn(enum dtype t, setting_body *body, void *arg)
 {
-    static const char *const isas[] = {"base", "avx2", "avx512", "amx"};
+    static const char *const isas[] = {EACH_NN_ISAS};
     for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
         for (int threads = 1; threads <= EACH_NN_THREADS; threads++) {
             struct device *dev = NULL;

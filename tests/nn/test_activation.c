@@ -1,4 +1,4 @@
-/* @devices cpu cuda
+/* @devices cpu cuda    @amx
  * GELU and SwiGLU: forward against plain loops in double, backward against central
  * differences of those loops. */
 #include "each_nn.h"

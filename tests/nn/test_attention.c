@@ -1,4 +1,4 @@
-/* @devices cpu cuda
+/* @devices cpu cuda    @amx
  * @timeout 120
  * @capability 75 86
  * Tiled attention against plain loops in double, whose gradient is checked against central

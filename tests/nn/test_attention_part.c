@@ -1,4 +1,4 @@
-/* @devices cpu cuda
+/* @devices cpu cuda    @amx
  * @timeout 120
  * Attention to keys in parts: whatever the parts, all of them together are attention; and what
  * brings keys together and takes gradients apart. */

@@ -1,4 +1,4 @@
-/* @devices cpu cuda
+/* @devices cpu cuda    @amx
  * Bias against plain loops in double. */
 #include "each_nn.h"
 

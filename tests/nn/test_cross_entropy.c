@@ -1,4 +1,4 @@
-/* @devices cpu cuda
+/* @devices cpu cuda    @amx
  * @timeout 120
  * Fused LM head and cross-entropy against plain loops in double, whose gradient is checked
  * against central differences. */

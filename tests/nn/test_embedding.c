@@ -1,4 +1,4 @@
-/* @devices cpu cuda
+/* @devices cpu cuda    @amx
  * Embedding against plain loops in double; tokens repeat, so that sums over rows meet. */
 #include "each_nn.h"
 

@@ -1,4 +1,4 @@
-/* @devices cpu cuda
+/* @devices cpu cuda    @amx
  * Linear layers in one call, with bias, residual or gelu, against plain loops in double; and
  * products of matrices whose rows are longer than what is multiplied. */
 #include "each_nn.h"

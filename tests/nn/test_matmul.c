@@ -1,4 +1,4 @@
-/* @devices cpu cuda
+/* @devices cpu cuda    @amx
  * @timeout 120
  * The three matrix products of a linear layer against plain loops in double. */
 #include "each_nn.h"

@@ -1,4 +1,4 @@
-/* @devices cpu cuda
+/* @devices cpu cuda    @amx
  * Norms of queries and keys: forward against plain loops in double, backward against central
  * differences of those loops; and the same from two ranks that hold a share of the heads each. */
 #include "each_nn.h"

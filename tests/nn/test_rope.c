@@ -1,4 +1,4 @@
-/* @devices cpu cuda
+/* @devices cpu cuda    @amx
  * Rotary positions against plain loops in double. */
 #include "each_nn.h"
 

@@ -1,4 +1,4 @@
-/* @devices cpu cuda    @timeout 120
+/* @devices cpu cuda    @timeout 120    @amx
  * Kernels take another way through rows that are long, many, or begin at odd addresses, and through
  * vocabularies of more than one digit; each way against plain loops in double. */
 #include "each_nn.h"

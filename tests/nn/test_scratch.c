@@ -1,4 +1,4 @@
-/* @devices cpu cuda
+/* @devices cpu cuda    @amx
  * A run measures its largest micro-batch: fewer sequences must never need more scratch.  (They did,
  * where work is cut into equal parts of at most so much.) */
 #include "each_nn.h"
