@@ -15,13 +15,14 @@ struct panels {
     float *c;
 };
 
-static uint16_t *packed(float x[SIDE][DEPTH], bool second)
+static void *packed(const struct gemm_kernel *kernel, float x[SIDE][DEPTH], bool second)
 {
-    uint16_t *rows = test_alloc(sizeof(uint16_t) * SIDE * DEPTH);
-    uint16_t *panel = test_alloc(sizeof(uint16_t) * STEPS * GEMM_PANEL_STEP);
-    dtype_convert(rows, DTYPE_BF16, x, DTYPE_F32, SIDE * DEPTH);
+    const enum dtype t = kernel->elem_bytes == sizeof(float) ? DTYPE_F32 : DTYPE_BF16;
+    void *rows = test_alloc(dtype_bytes(t) * SIDE * DEPTH);
+    void *panel = test_alloc((size_t)kernel->step_bytes * STEPS);
+    dtype_convert(rows, t, x, DTYPE_F32, SIDE * DEPTH);
     const struct gemm_operand o = {.x = rows, .ld = DEPTH};
-    gemm_pack(panel, &o, SIDE, DEPTH, second);
+    gemm_pack(kernel, panel, &o, SIDE, DEPTH, second);
     return panel;
 }
 
@@ -34,20 +35,26 @@ static struct panels *zeros(void)
 
 typedef void kernel_body(const struct gemm_kernel *kernel);
 
-static void each_kernel(kernel_body *body)
+static void each_bf16_kernel(kernel_body *body)
 {
     if (!gemm_dot_usable()) skip();
     body(&gemm_dot);
     if (gemm_amx_usable()) body(&gemm_amx);
 }
 
+static void each_kernel(kernel_body *body)
+{
+    each_bf16_kernel(body);
+    if (gemm_amx_usable()) body(&gemm_bf16x6);
+}
+
 static void multiply(const struct gemm_kernel *kernel, struct panels *p, bool accumulate,
-                     bool first_stays)
+                     bool first_passes)
 {
     const struct gemm_ahead nothing = {.x = {NULL, NULL}};
     kernel->begin();
-    kernel->multiply(p->c, packed(p->a, false), packed(p->b, true), STEPS, accumulate,
-                     first_stays, &nothing);
+    kernel->multiply(p->c, packed(kernel, p->a, false), packed(kernel, p->b, true), STEPS,
+                     accumulate, first_passes, &nothing);
     kernel->end();
 }
 
@@ -124,5 +131,34 @@ static void denormals(const struct gemm_kernel *kernel)
 
 TEST(denormals_are_zeros)
 {
-    each_kernel(denormals);
+    each_bf16_kernel(denormals);
+}
+
+/* ---- fp32 out of bf16 ----------------------------------------------------------------------- */
+
+TEST(products_out_of_bf16_have_all_digits_of_fp32)
+{
+    if (!gemm_amx_usable()) skip();
+    struct panels *p = zeros();
+    const struct tensor x = randn_1d(1, 2 * SIDE);
+    for (int i = 0; i < SIDE; i++) {
+        p->a[i][5] = ldexpf(tensor_f32(&x)[i], i - SIDE / 2);
+        p->b[i][5] = tensor_f32(&x)[SIDE + i];
+    }
+    multiply(&gemm_bf16x6, p, false, true);
+    for (int i = 0; i < SIDE * SIDE; i++) {
+        const double want = (double)p->a[i / SIDE][5] * (double)p->b[i % SIDE][5];
+        const double error = fabs((double)p->c[i] - want) / fabs(want);
+        if (!(error < 0x1p-23)) fail_msg("[%d] is wrong by %g of itself", i, error);
+    }
+}
+
+TEST(products_out_of_bf16_of_what_is_not_finite_are_not_finite)
+{
+    static const float ends[] = {HUGE_VALF, -HUGE_VALF, NAN, 3.4e38f};
+    if (!gemm_amx_usable()) skip();
+    for (int i = 0; i < 4; i++) {
+        if (isfinite(one_product(&gemm_bf16x6, 0, ends[i], 1.5f))) fail();
+        if (isfinite(one_product(&gemm_bf16x6, 0, 1.5f, ends[i]))) fail();
+    }
 }
