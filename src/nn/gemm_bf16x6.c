@@ -1,10 +1,11 @@
 /* fp32 out of bf16: a number is the sum of three, x = x0 + x1 + x2, each a rounded rest, and the products of
  * two numbers that are larger than 2^-24 of x y are six,
  *   x y = x0 y0 + (x0 y1 + x1 y0) + (x1 y1 + x0 y2 + x2 y0)
- * (Henry, Tang and Heinecke 2019, arXiv:1904.06376).  The five small ones are summed before the large one,
- * and the sum of a panel before it is added to what was there, so that sums are rounded less often than
- * where one number after the other is multiplied and added.  What is below 2^-126 is lost in any part, so
- * that numbers below 2^-110 have fewer digits; infinity may become NaN.  Compiled once, for CPUs with AMX. */
+ * (Henry, Tang and Heinecke 2019, arXiv:1904.06376).  The small ones are summed before the large one, and
+ * the sum of a panel before it is added to what was there, so that sums are rounded less often than
+ * where one number after the other is multiplied and added.  A part below 2^-126 is lost, so that numbers
+ * below 2^-110 have fewer digits; infinity, which numbers from 3.396e38 on are to bf16, becomes NaN.
+ * Compiled once, for CPUs with AMX. */
 #include "nn/gemm_bf16.h"
 
 enum { PARTS = 3, STEP = PARTS * GEMM_BF16_STEP };
@@ -18,15 +19,11 @@ enum { TILE = 512, SIDE = 16 };
 
 /* ---- panels ------------------------------------------------------------------------------- */
 
-/* What x has beyond the numbers of bf16; nothing behind infinity. */
+/* What x has beyond a number of bf16. */
 static inline __m512 rest(__m512 x, __m256i part)
 {
-    enum { QUIET_NAN = 1, INFINITE = 8, MINUS_INFINITE = 16, SIGNALING_NAN = 128 };
-    const __m512 rounded =
-        _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(part), 16));
-    const __mmask16 end = _mm512_fpclass_ps_mask(
-        rounded, QUIET_NAN | INFINITE | MINUS_INFINITE | SIGNALING_NAN);
-    return _mm512_maskz_sub_ps((__mmask16)~end, x, rounded);
+    const __m512i rounded = _mm512_slli_epi32(_mm512_cvtepu16_epi32(part), 16);
+    return _mm512_sub_ps(x, _mm512_castsi512_ps(rounded));
 }
 
 /* The parts of 32 numbers, each part GEMM_BF16_STEP behind the one before. */
