@@ -106,13 +106,13 @@ static void multiply_in_fp32(int threads, const struct product *p, float *scratc
 
 /* ---- the choice --------------------------------------------------------------------------- */
 
-/* What multiplies panels on this CPU; NULL: nothing does. */
+/* What multiplies panels; NULL: nothing does. */
 static const struct gemm_kernel *kernel(void)
 {
 #ifdef __AMX_BF16__
     return &gemm_amx;
-#elif defined __AVX512F__
-    return gemm_dot_usable() ? &gemm_dot : NULL;
+#elif defined __AVX512BF16__
+    return &gemm_dot;
 #else
     return NULL;
 #endif

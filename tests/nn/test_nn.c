@@ -38,6 +38,18 @@ TEST(base_can_always_be_forced_and_nonsense_never)
     close_nn(&nn, &dev);
 }
 
+TEST(bf16_has_the_table_of_what_multiplies_it)
+{
+    struct device *dev = NULL;
+    struct nn *nn = open_nn(&dev, 1);
+    const char *unit = nn_cpu_bf16(), *isa = nn->ops_bf16->isa;
+    if (unit)
+        assert_string_equal(isa, strcmp(unit, "AMX") ? "avx512bf16" : "amx");
+    else
+        assert_string_equal(isa, nn_isa(nn));
+    close_nn(&nn, &dev);
+}
+
 TEST(scratch_is_counted_on_the_device)
 {
     struct device *dev = NULL;
