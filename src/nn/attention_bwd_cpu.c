@@ -240,6 +240,13 @@ static void backward_keys(const struct backward *w, struct key_part *t)
 
 /* ---- a kv head ----------------------------------------------------------------------------------- */
 
+/* Rows of a head lie too far apart for the CPU to foresee the next. */
+static void fetch_row(const elem *row, int64_t D)
+{
+    enum { LINE = 64 / sizeof *row };
+    for (int64_t d = 0; d < D; d += LINE) __builtin_prefetch(row + d);
+}
+
 /* lse in powers of two, and delta, of the query rows of a head; of rows that fill up a tile what makes
  * their weights 0. */
 static void take_statistics(const struct backward *w, const struct key_part *t, int64_t h)
@@ -247,9 +254,14 @@ static void take_statistics(const struct backward *w, const struct key_part *t, 
     const struct attention_view *a = w->a;
     const int64_t D = a->D, at = (h - t->h0) * tile_pad(a->Tq);
     const float *lse = w->lse + (t->b * a->H + h) * a->Tq;
+    enum { AHEAD = 16 };
     for (int64_t i = 0; i < a->Tq; i++) {
         const int64_t row = ((t->b * a->Tq + i) * a->H + h) * D;
         const elem *dy = w->dy + row, *y = w->y + row;
+        if (i + AHEAD < a->Tq) {
+            fetch_row(dy + AHEAD * a->H * D, D);
+            fetch_row(y + AHEAD * a->H * D, D);
+        }
         float s = 0;
 #pragma omp simd reduction(+ : s)
         for (int64_t d = 0; d < D; d++) s += get(dy[d]) * get(y[d]);

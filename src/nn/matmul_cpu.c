@@ -150,13 +150,13 @@ static void multiply_otherwise(int threads, const struct product *p, float *scra
 
 /* ---- the choice --------------------------------------------------------------------------- */
 
-/* What multiplies panels on this CPU; NULL: nothing does. */
+/* What multiplies panels; NULL: nothing does. */
 static const struct gemm_kernel *kernel(void)
 {
 #if defined __AMX_BF16__
     return sizeof(elem) == sizeof(float) ? &gemm_bf16x6 : &gemm_amx;
-#elif defined __AVX512F__
-    return sizeof(elem) < sizeof(float) && gemm_dot_usable() ? &gemm_dot : NULL;
+#elif defined __AVX512BF16__
+    return &gemm_dot;
 #else
     return NULL;
 #endif

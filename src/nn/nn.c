@@ -7,6 +7,7 @@
 extern const struct nn_ops nn_ops_base_fp32, nn_ops_base_bf16;
 extern const struct nn_ops nn_ops_avx2_fp32, nn_ops_avx2_bf16;
 extern const struct nn_ops nn_ops_avx512_fp32, nn_ops_avx512_bf16;
+extern const struct nn_ops nn_ops_avx512bf16_bf16;
 extern const struct nn_ops nn_ops_amx_fp32, nn_ops_amx_bf16;
 
 /* one of each instruction set and type, see elem.h */
@@ -16,6 +17,7 @@ static const struct {
 } tables[] = {
 #ifdef NN_HAVE_X86
     {"amx", &nn_ops_amx_fp32, &nn_ops_amx_bf16},
+    {"avx512bf16", &nn_ops_avx512_fp32, &nn_ops_avx512bf16_bf16},
     {"avx512", &nn_ops_avx512_fp32, &nn_ops_avx512_bf16},
     {"avx2", &nn_ops_avx2_fp32, &nn_ops_avx2_bf16},
 #endif
@@ -30,6 +32,7 @@ static bool machine_runs(const char *isa)
 #ifdef NN_HAVE_X86
     __builtin_cpu_init();
     if (!strcmp(isa, "amx")) return gemm_amx_usable() && machine_runs("avx512");
+    if (!strcmp(isa, "avx512bf16")) return gemm_dot_usable() && machine_runs("avx512");
     if (!strcmp(isa, "avx512"))
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
@@ -151,9 +154,8 @@ const char *nn_isa(const struct nn *nn)
 const char *nn_cpu_bf16(void)
 {
 #ifdef NN_HAVE_X86
-    if (!machine_runs("avx512")) return NULL;
-    if (gemm_amx_usable()) return "AMX";
-    if (__builtin_cpu_supports("avx512bf16")) return "AVX512-BF16";
+    if (machine_runs("amx")) return "AMX";
+    if (machine_runs("avx512bf16")) return "AVX512-BF16";
 #endif
     return NULL;
 }

@@ -135,8 +135,8 @@ static inline const struct nn_ops *nn_ops_for(const struct nn *nn, const struct 
     return x->dtype == DTYPE_BF16 ? nn->ops_bf16 : nn->ops;
 }
 
-/* Use the tables `isa` ("base", "avx2", "avx512", "amx") from now on; false, and nothing changed, if this
- * machine cannot run it.  nn_create chooses the widest; tests compare them all. */
+/* Use the tables `isa` ("base", "avx2", "avx512", "avx512bf16", "amx") from now on; false, and nothing
+ * changed, if this machine cannot run it.  nn_create chooses the widest; tests compare them all. */
 bool nn_force_isa(struct nn *nn, const char *isa);
 
 /* What the wrappers CHECK of a tensor. */

@@ -3,8 +3,8 @@
  *
  *   c (+)= A B      A: [m, depth]      B: [depth, 32]      c: [m, 32] in fp32
  *
- * `factor` is the type that is multiplied: bf16 in the tables that are compiled for AMX, where these
- * products are those of its tile registers, fp32 in all others.  Right operands and results are cut
+ * `factor` is the type that is multiplied: bf16 in the tables of bf16 whose instruction set multiplies
+ * it (AMX in tile registers, AVX512-BF16 in vector registers), fp32 in all others.  Right operands and results are cut
  * into panels of 32 columns, which lie one behind the other, each with its rows 32 apart.  Rows and
  * columns are filled up with zeros to multiples of 32 (TILE_PANEL).  Room for operands is aligned to
  * 64 bytes.  An order of summation depends on nothing but the shape. */
@@ -19,8 +19,8 @@ static inline int64_t tile_pad(int64_t n)
     return (n + TILE_PANEL - 1) / TILE_PANEL * TILE_PANEL;
 }
 
-#if defined __AMX_BF16__ && defined NN_BF16
-#define TILE_AMX
+#if defined __AVX512BF16__ && defined NN_BF16
+#define TILE_BF16
 typedef uint16_t factor;
 #else
 typedef float factor;
@@ -32,8 +32,10 @@ struct left {
     int64_t row, panel, step;
 };
 
-#ifdef TILE_AMX
+#if defined TILE_BF16 && defined __AMX_BF16__
 #include "nn/tile_product_amx.h"
+#elif defined TILE_BF16
+#include "nn/tile_product_dot.h"
 #else
 #include "nn/tile_product_vector.h"
 #endif

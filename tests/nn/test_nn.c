@@ -1,4 +1,5 @@
-/* The choice of a table, and what the wrappers refuse. */
+/* @amx
+ * The choice of a table, and what the wrappers refuse. */
 #include "each_nn.h"
 
 #include <fcntl.h>
@@ -36,6 +37,39 @@ TEST(base_can_always_be_forced_and_nonsense_never)
     assert_string_equal(nn_isa(nn), chosen);
     assert_int_equal(nn_threads(nn), 2);
     close_nn(&nn, &dev);
+}
+
+TEST(bf16_has_the_table_of_what_multiplies_it)
+{
+    struct device *dev = NULL;
+    struct nn *nn = open_nn(&dev, 1);
+    const char *unit = nn_cpu_bf16(), *isa = nn->ops_bf16->isa;
+    if (unit)
+        assert_string_equal(isa, strcmp(unit, "AMX") ? "avx512bf16" : "amx");
+    else
+        assert_string_equal(isa, nn_isa(nn));
+    close_nn(&nn, &dev);
+}
+
+static bool creates_amx(void)
+{
+    struct device *dev = NULL;
+    struct nn *nn = open_nn(&dev, 1);
+    const bool amx = strcmp(nn_isa(nn), "amx") == 0;
+    close_nn(&nn, &dev);
+    return amx;
+}
+
+TEST(fp32_is_made_of_bf16_where_that_is_asked_for_and_the_cpu_can)
+{
+    const char *unit = nn_cpu_bf16();
+    const bool can = unit && strcmp(unit, "AMX") == 0;
+    assert_false(creates_amx());
+    assert_int_equal(nn_use_bf16x6(true), can);
+    assert_int_equal(creates_amx(), can);
+    if (nn_bf16x6_pays()) assert_true(can); /* it also must not fail */
+    assert_true(nn_use_bf16x6(false));
+    assert_false(creates_amx());
 }
 
 TEST(scratch_is_counted_on_the_device)
