@@ -165,8 +165,8 @@ static void print_json(const struct bench *b, const struct bench_parts *p, doubl
            "\"page_faults\": %jd, ",
            b->o->config, (intmax_t)b->o->batch, (intmax_t)b->o->tokens,
            comm_size(b->world), (intmax_t)t->n_threads, device_name(t->device),
-           info->model, nn_isa(t->nn), dtype_name(t->dtype), p->seconds, tokens, flops,
-           t->peak_flops, b->allocated_bytes, info->total_bytes - info->free_bytes,
+           info->model, nn_isa(t->nn, t->dtype), dtype_name(t->dtype), p->seconds, tokens,
+           flops, t->peak_flops, b->allocated_bytes, info->total_bytes - info->free_bytes,
            (intmax_t)b->peak_rss_bytes, (intmax_t)p->page_faults);
     bench_parts_print(&b->steps[b->o->steps], b->alone, &b->config.arch, true);
     printf("}\n");
@@ -180,7 +180,7 @@ static void print_text(const struct bench *b, const struct bench_parts *p, doubl
     printf("%jd x %jd tokens on each of %d rank%s, %s, %s, %s, %d threads: %.1f "
            "tokens/s, %.1f GFLOP/s, %.0f%% of the %.1f GFLOP/s of a matrix product\n",
            (intmax_t)b->o->batch, (intmax_t)b->o->tokens, comm_size(b->world),
-           comm_size(b->world) == 1 ? "" : "s", info->model, nn_isa(t->nn),
+           comm_size(b->world) == 1 ? "" : "s", info->model, nn_isa(t->nn, t->dtype),
            dtype_name(t->dtype), t->n_threads, tokens, flops * 1e-9,
            100 * flops / t->peak_flops, t->peak_flops * 1e-9);
     printf("memory: %.1f MB planned", (double)b->allocated_bytes * 1e-6);

@@ -146,9 +146,9 @@ int nn_threads(const struct nn *nn)
     return nn->n_threads;
 }
 
-const char *nn_isa(const struct nn *nn)
+const char *nn_isa(const struct nn *nn, enum dtype t)
 {
-    return nn->ops->isa;
+    return (t == DTYPE_BF16 ? nn->ops_bf16 : nn->ops)->isa;
 }
 
 const char *nn_cpu_bf16(void)

@@ -44,7 +44,9 @@ size_t
 nn_scratch_peak_bytes(const struct nn *nn); /* largest scratch of any call so far */
 int nn_threads(const struct nn *nn);
 struct device *nn_device(const struct nn *nn);
-const char *nn_isa(const struct nn *nn); /* "base", "avx2", "avx512", "amx"; "sm_90" */
+/* What the operations of a type are compiled for: "base", "avx2", "avx512", "avx512bf16", "amx";
+ * "sm_90". */
+const char *nn_isa(const struct nn *nn, enum dtype t);
 /* What this CPU multiplies bf16 with: "AMX", "AVX512-BF16"; NULL: nothing, fp32 is faster. */
 const char *nn_cpu_bf16(void);
 

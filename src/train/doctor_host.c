@@ -70,7 +70,7 @@ static void cpu_section(struct doctor_report *r, const struct launch_note *here)
     const char *isa = "?";
     if (device_open(&cpu, "cpu", 0) == STATUS_OK) {
         device_describe(cpu, &info);
-        if (nn_create(&nn, cpu, 1, 0) == STATUS_OK) isa = nn_isa(nn);
+        if (nn_create(&nn, cpu, 1, 0) == STATUS_OK) isa = nn_isa(nn, DTYPE_F32);
     }
     launch_name_cores(here->cores, cores, sizeof cores);
     doctor_line(r, "processor", "%s; kernels for %s; products of bf16 %s",

@@ -48,8 +48,8 @@ static char *describe_versions(const struct trainer *t)
     device_describe(t->device, &device);
     json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:o}",
                           "yoke", YOKE_VERSION, "compiler", YOKE_COMPILER, "hdf5", hdf5,
-                          "libraries", libraries, "isa", nn_isa(t->nn), "device",
-                          device.model, "device_libraries", device.libraries,
+                          "libraries", libraries, "isa", nn_isa(t->nn, t->dtype),
+                          "device", device.model, "device_libraries", device.libraries,
                           "communication", comm_transport_name(t->world), "precision",
                           dtype_name(t->dtype), "ranks", comm_size(t->world), "threads",
                           t->n_threads, "hosts", describe_hosts(t->world));

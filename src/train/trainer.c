@@ -327,7 +327,7 @@ status_t trainer_init(struct trainer *t, struct comm *world, struct config *c)
     TRY(saving_init(t));
     comm_sum_f64(world, &t->peak_flops, 1);
     log_info("compute: %s, %d thread%s a rank, %s matrix products %.1f GFLOP/s together",
-             nn_isa(t->nn), t->n_threads, t->n_threads == 1 ? "" : "s",
+             nn_isa(t->nn, t->dtype), t->n_threads, t->n_threads == 1 ? "" : "s",
              dtype_name(t->dtype), t->peak_flops * 1e-9);
     return STATUS_OK;
 }

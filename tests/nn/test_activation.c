@@ -201,7 +201,7 @@ static void same_for_any_threads(const struct setting *s, void *arg)
     struct outputs *first = arg;
     const struct tensor x = wide(1, 33, 2 * 129, s->t), dy = randn_2d(2, 33, 2 * 129);
     const struct tensor half_dy = randn_2d(2, 33, 129);
-    struct outputs now = {.isa = nn_isa(s->nn),
+    struct outputs now = {.isa = nn_isa(s->nn, s->t),
                           .y = randn_2d(3, 33, 2 * 129),
                           .dx = randn_2d(4, 33, 2 * 129),
                           .dgu = randn_2d(5, 33, 2 * 129)};

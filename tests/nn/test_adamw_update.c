@@ -174,7 +174,7 @@ static void same_for_any_threads(const struct setting *s, void *arg)
     struct first *first = arg;
     const struct nn_adamw p = rule(2);
     const struct tensor grad = randn_1d(10, 10007);
-    const struct first now = {.isa = nn_isa(s->nn), .s = start(10007)};
+    const struct first now = {.isa = nn_isa(s->nn, s->t), .s = start(10007)};
     const struct nn_adamw_range r = range_of(&now.s, &grad);
     nn_adamw_update(s->nn, &r, &p);
     if (nn_is_measuring(s->nn)) return;

@@ -175,7 +175,7 @@ static void compare_with_fma(const struct setting *s, void *arg)
     struct tensor c = on_device(s->dev, &e->p->before, DTYPE_F32);
     double error = 0;
     call(s, &c, e->p);
-    if (nn_is_measuring(s->nn) || strcmp(nn_isa(s->nn), "amx") != 0) return;
+    if (nn_is_measuring(s->nn) || strcmp(nn_isa(s->nn, s->t), "amx") != 0) return;
     for (int i = 0; i < ROWS * COLS; i++) {
         const double d = (double)tensor_f32(&c)[i] - e->p->expected[i];
         error += d * d;

@@ -28,13 +28,13 @@ TEST(base_can_always_be_forced_and_nonsense_never)
     struct device *dev = NULL;
     struct nn *nn = open_nn(&dev, 2);
     char chosen[16];
-    snprintf(chosen, sizeof chosen, "%s", nn_isa(nn));
+    snprintf(chosen, sizeof chosen, "%s", nn_isa(nn, DTYPE_F32));
     assert_false(nn_force_isa(nn, "abacus"));
-    assert_string_equal(nn_isa(nn), chosen);
+    assert_string_equal(nn_isa(nn, DTYPE_F32), chosen);
     assert_true(nn_force_isa(nn, "base"));
-    assert_string_equal(nn_isa(nn), "base");
+    assert_string_equal(nn_isa(nn, DTYPE_F32), "base");
     assert_true(nn_force_isa(nn, chosen));
-    assert_string_equal(nn_isa(nn), chosen);
+    assert_string_equal(nn_isa(nn, DTYPE_F32), chosen);
     assert_int_equal(nn_threads(nn), 2);
     close_nn(&nn, &dev);
 }
@@ -43,11 +43,11 @@ TEST(bf16_has_the_table_of_what_multiplies_it)
 {
     struct device *dev = NULL;
     struct nn *nn = open_nn(&dev, 1);
-    const char *unit = nn_cpu_bf16(), *isa = nn->ops_bf16->isa;
+    const char *unit = nn_cpu_bf16(), *isa = nn_isa(nn, DTYPE_BF16);
     if (unit)
         assert_string_equal(isa, strcmp(unit, "AMX") ? "avx512bf16" : "amx");
     else
-        assert_string_equal(isa, nn_isa(nn));
+        assert_string_equal(isa, nn_isa(nn, DTYPE_F32));
     close_nn(&nn, &dev);
 }
 
@@ -55,7 +55,7 @@ static bool creates_amx(void)
 {
     struct device *dev = NULL;
     struct nn *nn = open_nn(&dev, 1);
-    const bool amx = strcmp(nn_isa(nn), "amx") == 0;
+    const bool amx = strcmp(nn_isa(nn, DTYPE_F32), "amx") == 0;
     close_nn(&nn, &dev);
     return amx;
 }
