@@ -32,6 +32,7 @@ while [[ $# -gt 0 ]]; do
     shift
 done
 cd "$(dirname "$0")/.."
+PATH=$PATH:/usr/sbin:/sbin # ldconfig is there, which is not in the PATH of Debian's users
 out=${out:-build/bundle}
 
 [[ $(uname -m) == x86_64 ]] || refuse "only for x86_64"
@@ -60,7 +61,7 @@ version=$("$from/yoke" --version)
 version=${version#yoke }
 name=yoke-$version-x86_64
 bundle=$out/$name
-rm -rf "$bundle" "$bundle.tar.gz"
+rm -rf "$bundle"
 modules=$bundle/lib/x86_64-linux-gnu/openmpi/lib/openmpi3
 pmix=$bundle/lib/x86_64-linux-gnu/pmix2
 mkdir -p "$bundle"/{bin,libexec,etc,lib/{yoke,fallback,hwloc},share/{openmpi,licences},scripts/bench} \
@@ -189,7 +190,9 @@ needs=$(binaries | grep -v /fallback/ | xargs objdump -T 2>/dev/null | grep -o '
 sed -e "s/@VERSION@/$version/g" -e "s/@GLIBC@/${needs#GLIBC_}/g" scripts/bundle/README.txt >"$bundle/README.txt"
 
 # ---- one file -------------------------------------------------------------------------------------
-tar -C "$out" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -cf - "$name" | gzip -9 -n >"$bundle.tar.gz"
-bytes=$(stat -c %s "$bundle.tar.gz")
+tar -C "$out" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -cf - "$name" | gzip -9 -n >"$work/bundle.tar.gz"
+bytes=$(stat -c %s "$work/bundle.tar.gz")
+[[ $bytes -le $((60 << 20)) ]] || refuse "the bundle is larger than 60 MiB"
+cp "$work/bundle.tar.gz" "$bundle.tar.gz.tmp"
+mv "$bundle.tar.gz.tmp" "$bundle.tar.gz" # an older one stays until this one is whole
 echo "bundle: $bundle.tar.gz, $((bytes / 1048576)) MiB ($(du -sm "$bundle" | cut -f1) unpacked), for glibc ${needs#GLIBC_} or newer"
-[[ $bytes -le $((60 << 20)) ]] || refuse "$bundle.tar.gz is larger than 60 MiB"

@@ -54,9 +54,9 @@ static const char help[] =
     "  --device NAME     auto, cpu or cuda (default auto)\n"
     "  --tp N, --pp N, --cp N, --dp N\n"
     "                    the same as --set parallel.tp=N and so on\n"
-    "  --set KEY=VALUE   override a key of the run's configuration; what that says of "
-    "parallel,\n"
-    "                    train.device and train.precision does not count here\n";
+    "  --set KEY=VALUE   override a key of the run's configuration, in which parallel,\n"
+    "                    train.device, train.precision and train.fp32_products are "
+    "auto\n";
 
 static const struct {
     const char *option, *key;

@@ -155,10 +155,13 @@ const struct config_key config_keys[] = {
     {"train.fp32_products", CONFIG_ENUM, AT(fp32_products), .names = products_names,
      .initial = "auto",
      .doc =
-         "how matrix products of fp32 are made on a CPU with AMX.  bf16x6: out of three "
-         "numbers of bf16 for each, as exact; fma: by multiply-adds.  auto: bf16x6 where "
-         "every rank measures at its start that it is a fifth faster or more.  Name one "
-         "where runs must be the same to the last bit"},
+         "how matrices are multiplied in fp32 on a CPU with AMX (docs/architecture.md).  "
+         "bf16x6: each number is split into three of bf16, of which six products are "
+         "added, as exact as multiply-adds; fma: by multiply-adds.  auto: bf16x6 if it "
+         "is a "
+         "fifth faster on all ranks, which is measured once for a model of CPU and kept "
+         "in "
+         "~/.cache/yoke.  Name one where bits must not depend on what was measured"},
     {"train.graphs", CONFIG_BOOL, AT(graphs), .initial = "true",
      .doc = "record the work of a micro-batch once and replay it (CUDA graphs)"},
     {"train.eval_interval", CONFIG_INTEGER, AT(eval_interval), 0, 1e9, .initial = "250",

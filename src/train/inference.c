@@ -44,7 +44,8 @@ static status_t parse_config(struct inference *i, const struct inference_options
                                        "parallel.wire=auto",
                                        "parallel.share_gpu=false",
                                        "train.device=auto",
-                                       "train.precision=auto"};
+                                       "train.precision=auto",
+                                       "train.fp32_products=auto"};
     enum { N_ANEW = sizeof anew / sizeof *anew };
     const struct checkpoint_meta *m = checkpoint_meta(i->checkpoint);
     const char *name = checkpoint_path(i->checkpoint);
@@ -86,6 +87,7 @@ static status_t choose_precision(struct inference *i)
     TRY(place_check_model(i->device, &i->config.arch));
     TRY(place_precision(&i->dtype, &why, i->device, i->world,
                         (enum config_precision)i->config.precision));
+    if (i->world) log_info("precision %s (%s)", dtype_name(i->dtype), why);
     return products_choose(&why, i->device, i->dtype, i->world,
                            (enum config_products)i->config.fp32_products);
 }
