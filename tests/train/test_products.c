@@ -76,6 +76,33 @@ TEST(what_was_measured_is_remembered)
     }
 }
 
+/* All ranks of one host start together, and one of them was disturbed. */
+TEST(processes_that_measure_at_once_agree_on_what_is_kept)
+{
+    char folder[4096];
+    has_amx = true;
+    snprintf(folder, sizeof folder, "%s/shared", test_folder());
+    setenv("XDG_CACHE_HOME", folder, 1);
+    pays = comm_rank(test_world()) == 0;
+    const char *first = chosen(CONFIG_PRODUCTS_AUTO, DTYPE_F32);
+    pays = !pays;
+    assert_string_equal(chosen(CONFIG_PRODUCTS_AUTO, DTYPE_F32), first);
+}
+
+TEST(nonsense_is_measured_again_and_replaced)
+{
+    char command[8192];
+    has_amx = pays = true;
+    const char *folder = forget();
+    assert_string_equal(chosen(CONFIG_PRODUCTS_AUTO, DTYPE_F32), "bf16x6");
+    snprintf(command, sizeof command, "cd %s/yoke && for f in *; do echo x >$f; done",
+             folder);
+    assert_int_equal(system(command), 0);
+    for (int i = 0; i < 2; i++)
+        assert_string_equal(chosen(CONFIG_PRODUCTS_AUTO, DTYPE_F32), "bf16x6");
+    assert_int_equal(measured, 2);
+}
+
 TEST(what_cannot_be_kept_is_measured_again)
 {
     has_amx = pays = true;
