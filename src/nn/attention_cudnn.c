@@ -190,8 +190,10 @@ static bool row(struct nn *nn, const struct cudnn_attention *c,
     if (!nn->measuring) {
         const cudnnStatus_t st =
             cudnn_attention_run(c, p, backend_cuda(nn)->stream, x, scratch);
-        if (st != CUDNN_STATUS_SUCCESS)
+        if (st != CUDNN_STATUS_SUCCESS) {
+            device_cuda_check(cudaGetLastError(), "attention");
             die("attention: cuDNN failed: %s", cudnn.library.GetErrorString(st));
+        }
     }
     arena_rewind(&nn->scratch, mark);
     return !nn->measuring;

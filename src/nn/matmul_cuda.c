@@ -3,6 +3,8 @@
 #include <cublasLt.h>
 #include <stdlib.h>
 
+#include "device/device_cuda.h"
+
 /* The library's matrices are column-major: what is [r, c] to us is [c, r] to it.  So it computes
  * d^T = op(b)^T op(a)^T, and our b is its first operand. */
 
@@ -70,6 +72,7 @@ void matmul_cuda_destroy(struct matmul_cuda **m)
 static void check(cublasStatus_t e, const char *what, const struct key *k)
 {
     if (e == CUBLAS_STATUS_SUCCESS) return;
+    device_cuda_check(cudaGetLastError(), what); /* what the device itself says of it */
     die("%s: %s, for a product of %lld x %lld x %lld, %s to %s", what,
         cublasLtGetStatusString(e), (long long)k->m, (long long)k->n, (long long)k->k,
         dtype_name((enum dtype)k->in), dtype_name((enum dtype)k->out));
