@@ -4,10 +4,10 @@
  *   c (+)= A B      A: [m, depth]      B: [depth, 32]      c: [m, 32] in fp32
  *
  * `factor` is the type that is multiplied: bf16 in the tables of bf16 whose instruction set multiplies
- * it (AMX in tile registers, AVX512-BF16 in vector registers), fp32 in all others.  Right operands and results are cut
- * into panels of 32 columns, which lie one behind the other, each with its rows 32 apart.  Rows and
- * columns are filled up with zeros to multiples of 32 (TILE_PANEL).  Room for operands is aligned to
- * 64 bytes.  An order of summation depends on nothing but the shape. */
+ * it (AMX in tile registers, AVX512-BF16 in vector registers), fp32 in all others.  Right operands and
+ * results are cut into panels of 32 columns, which lie one behind the other, each with its rows 32
+ * apart.  Rows and columns are filled up with zeros to multiples of 32 (TILE_PANEL).  Room for operands
+ * is aligned to 64 bytes.  An order of summation depends on nothing but the shape. */
 #pragma once
 
 #include "nn/elem.h"
