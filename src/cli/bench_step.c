@@ -110,8 +110,8 @@ static status_t time_step(struct bench *b, struct bench_parts *parts, bool accou
 {
     struct trainer *t = &b->trainer;
     struct step_stats s;
-    bench_parts_begin(parts, t);
     if (account) TRY(comm_agree(b->world, nn_account_begin(t->nn)));
+    bench_parts_begin(parts, t);
     const double start = clock_seconds();
     train_step(t, &s);
     device_wait(t->device);
