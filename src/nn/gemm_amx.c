@@ -38,11 +38,12 @@ enum { TILE = 512, SIDE = 16 }; /* numbers of a tile, its rows */
     _tile_dpbf16ps(1, 4, 7);                                                             \
     _tile_dpbf16ps(3, 5, 7);
 
-static void multiply(float *c, const void *first, const void *second, int64_t steps,
-                     bool accumulate, bool first_passes, const struct gemm_ahead *ahead)
+static void multiply(float *c, const struct gemm_rows *first, const void *second,
+                     int64_t steps, bool accumulate, bool first_passes,
+                     const struct gemm_ahead *ahead)
 {
     enum { ROW = GEMM_SIDE * sizeof(float) };
-    const uint16_t *a = first, *b = second;
+    const uint16_t *a = first->x, *b = second;
     float *below = c + SIDE * GEMM_SIDE;
     const char *x0 = ahead->x[0], *x1 = ahead->x[1];
     if (accumulate) {
@@ -78,8 +79,9 @@ static void amx_end(void)
 {
 }
 
-static void multiply(float *c, const void *first, const void *second, int64_t steps,
-                     bool accumulate, bool first_passes, const struct gemm_ahead *ahead)
+static void multiply(float *c, const struct gemm_rows *first, const void *second,
+                     int64_t steps, bool accumulate, bool first_passes,
+                     const struct gemm_ahead *ahead)
 {
     (void)c, (void)first, (void)second, (void)steps, (void)accumulate, (void)first_passes;
     (void)ahead;

@@ -120,8 +120,9 @@ static void store(float *c)
     _tile_stored(3, below + SIDE, ROW);
 }
 
-static void multiply(float *c, const void *first, const void *second, int64_t steps,
-                     bool accumulate, bool first_passes, const struct gemm_ahead *ahead)
+static void multiply(float *c, const struct gemm_rows *first, const void *second,
+                     int64_t steps, bool accumulate, bool first_passes,
+                     const struct gemm_ahead *ahead)
 {
     _Alignas(64) float sums[GEMM_SIDE * GEMM_SIDE];
     (void)first_passes; /* what passes is larger than the first-level cache */
@@ -129,8 +130,8 @@ static void multiply(float *c, const void *first, const void *second, int64_t st
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
-    small(first, second, steps, ahead);
-    large(first, second, steps);
+    small(first->x, second, steps, ahead);
+    large(first->x, second, steps);
     store(accumulate ? sums : c);
     if (!accumulate) return;
     for (int i = 0; i < GEMM_SIDE * GEMM_SIDE; i += SIDE)
@@ -154,8 +155,9 @@ static void pack_step(void *to, const void *x, int64_t ld, bool deep, bool secon
     (void)to, (void)x, (void)ld, (void)deep, (void)second;
 }
 
-static void multiply(float *c, const void *first, const void *second, int64_t steps,
-                     bool accumulate, bool first_passes, const struct gemm_ahead *ahead)
+static void multiply(float *c, const struct gemm_rows *first, const void *second,
+                     int64_t steps, bool accumulate, bool first_passes,
+                     const struct gemm_ahead *ahead)
 {
     (void)c, (void)first, (void)second, (void)steps, (void)accumulate, (void)first_passes;
     (void)ahead;

@@ -28,3 +28,8 @@ void gemm_pack(const struct gemm_kernel *kernel, void *to, const struct gemm_ope
         else
             kernel->pack_step(panel, x, o->ld, o->deep, second);
 }
+
+struct gemm_rows gemm_packed_rows(const struct gemm_kernel *kernel, const void *panel)
+{
+    return (struct gemm_rows){panel, GEMM_STEP, kernel->step_bytes / kernel->elem_bytes};
+}

@@ -21,6 +21,12 @@ struct gemm_operand {
     bool deep;
 };
 
+/* Rows of a product's first operand: a packed panel, or where they lie, for a kernel that takes them. */
+struct gemm_rows {
+    const void *x;
+    int64_t row, step; /* numbers from a row to the next, from a step to the next */
+};
+
 /* What is wanted next: the lines that 32 numbers fill are brought into the second-level cache from two
  * places in every step. */
 struct gemm_ahead {
@@ -33,6 +39,7 @@ struct gemm_kernel {
     int64_t step_bytes;  /* of a step of a panel */
     int64_t depth;       /* along the sum that is multiplied at once, most */
     int64_t block_bytes; /* of panels that stay in the second-level cache, most */
+    bool takes_rows; /* first operands need not be packed if all of a panel is there */
 
     /* around a thread's calls of multiply */
     void (*begin)(void);
@@ -43,14 +50,17 @@ struct gemm_kernel {
     /* c[32][32] = or += the product of two panels.  first_passes: its rows were across the sum, and it,
      * rather than the second, will be read again at once and should stay in the first-level cache.  c:
      * aligned to 64 bytes. */
-    void (*multiply)(float *c, const void *first, const void *second, int64_t steps,
-                     bool accumulate, bool first_passes, const struct gemm_ahead *ahead);
+    void (*multiply)(float *c, const struct gemm_rows *first, const void *second,
+                     int64_t steps, bool accumulate, bool first_passes,
+                     const struct gemm_ahead *ahead);
 };
 
 /* A panel of an operand's first 32 rows, of which `rows` are there (more count as 32), and as many steps
  * as `depth` takes. */
 void gemm_pack(const struct gemm_kernel *kernel, void *to, const struct gemm_operand *o,
                int64_t rows, int64_t depth, bool second);
+
+struct gemm_rows gemm_packed_rows(const struct gemm_kernel *kernel, const void *panel);
 
 /* bf16: tile registers (Intel's Advanced Matrix Extensions), 512-bit dot products (AVX512-BF16). */
 extern const struct gemm_kernel gemm_amx, gemm_dot;

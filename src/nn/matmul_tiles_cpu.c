@@ -1,6 +1,6 @@
 /* One operand is cut into blocks that stay in the second-level cache once they are packed; a block is
- * one thread's.  The panels of the other operand pass by, each packed when it is due, while the lines of
- * the next come in.  What passes is the operand that is the cheaper to pack, since that is done once for
+ * one thread's.  The panels of the other operand pass by, each packed when it is due, if the kernel needs
+ * that, while the lines of the next come in.  What passes is the operand that is the cheaper to pack, since that is done once for
  * each block; what is kept is packed once, or once for PASSING rows where the sum is cut.  Threads take
  * shares as they come: cores are not equally fast where other programs use them too. */
 #include <omp.h>
@@ -112,30 +112,35 @@ struct piece {
     bool last;
 };
 
-/* What c holds is read and written when its sums are there: have it by then. */
+/* What sums meet on their way out: have it by then. */
 static void expect(const struct product *p, int64_t i, int64_t j, int64_t rows,
                    int64_t cols)
 {
     enum { WRITE = 1 };
+    const struct product_end *end = p->end;
     const int64_t bytes = (int64_t)dtype_bytes(p->c->dtype);
     for (int64_t r = 0; r < rows; r++) {
-        const char *row =
-            (const char *)p->c->data + ((i + r) * p->c->shape[1] + j) * bytes;
-        for (int64_t b = 0; b < cols * bytes; b += GEMM_LINE)
-            __builtin_prefetch(row + b, WRITE);
+        const int64_t at = (i + r) * p->c->shape[1] + j;
+        for (int64_t b = 0; b < cols * bytes; b += GEMM_LINE) {
+            __builtin_prefetch((const char *)p->c->data + at * bytes + b, WRITE);
+            if (end->residual) __builtin_prefetch((const char *)(end->residual + at) + b);
+            if (end->gelu) __builtin_prefetch((const char *)(end->gelu + at) + b, WRITE);
+        }
     }
 }
 
 /* All panels of the block meet the one that passes. */
 static void multiply_panel(const struct gemm_kernel *kernel, const struct product *p,
                            const struct plan *t, const struct piece *w, int64_t s,
-                           const struct room *room, const struct gemm_operand *next)
+                           const struct room *room, const struct gemm_rows *passing,
+                           const struct gemm_operand *next)
 {
     const int64_t steps = ceil_div(w->depth, GEMM_STEP);
     const int64_t rows = attention_min(GEMM_SIDE, w->passing_end - s);
     for (int64_t r = w->kept; r < w->kept_end; r += GEMM_SIDE) {
         const int64_t call = (r - w->kept) / GEMM_SIDE;
-        const char *kept = room->kept + call * steps * kernel->step_bytes;
+        const char *panel = room->kept + call * steps * kernel->step_bytes;
+        const struct gemm_rows kept = gemm_packed_rows(kernel, panel);
         const bool whole = w->k == 0 && w->last;
         float *sums = room->sums;
         if (!whole)
@@ -144,8 +149,8 @@ static void multiply_panel(const struct gemm_kernel *kernel, const struct produc
         const struct gemm_ahead ahead = ahead_of(next, call, steps);
         if (w->last && t->first_passes) expect(p, s, r, rows, cols);
         if (w->last && !t->first_passes) expect(p, r, s, cols, rows);
-        kernel->multiply(sums, t->first_passes ? room->passing : kept,
-                         t->first_passes ? kept : room->passing, steps, w->k > 0,
+        kernel->multiply(sums, t->first_passes ? passing : &kept,
+                         t->first_passes ? panel : passing->x, steps, w->k > 0,
                          t->first_passes, &ahead);
         if (!w->last) continue;
         if (t->first_passes)
@@ -153,6 +158,20 @@ static void multiply_panel(const struct gemm_kernel *kernel, const struct produc
         else
             NN_CPU(write_block)(p, r, s, sums, GEMM_SIDE, cols, rows);
     }
+}
+
+/* The panel that passes from row s on, packed unless the kernel takes it as it is. */
+static struct gemm_rows passing_rows(const struct gemm_kernel *kernel,
+                                     const struct plan *t, const struct piece *w,
+                                     int64_t s, const struct room *room)
+{
+    const struct gemm_operand o = from(t->passing, s, w->k);
+    const int64_t rows = w->passing_end - s;
+    if (t->first_passes && kernel->takes_rows && rows >= GEMM_SIDE &&
+        w->depth % GEMM_STEP == 0)
+        return (struct gemm_rows){o.x, o.ld, GEMM_STEP};
+    gemm_pack(kernel, room->passing, &o, rows, w->depth, !t->first_passes);
+    return gemm_packed_rows(kernel, room->passing);
 }
 
 /* A block and a part of what passes, in one part of the sum. */
@@ -167,11 +186,9 @@ static void multiply_part(const struct gemm_kernel *kernel, const struct product
         gemm_pack(kernel, panel, &o, w->kept_end - r, w->depth, t->first_passes);
     }
     for (int64_t s = w->passing; s < w->passing_end; s += GEMM_SIDE) {
-        const struct gemm_operand o = from(t->passing, s, w->k);
         const struct gemm_operand next = from(t->passing, s + GEMM_SIDE, w->k);
-        gemm_pack(kernel, room->passing, &o, w->passing_end - s, w->depth,
-                  !t->first_passes);
-        multiply_panel(kernel, p, t, w, s, room,
+        const struct gemm_rows passing = passing_rows(kernel, t, w, s, room);
+        multiply_panel(kernel, p, t, w, s, room, &passing,
                        s + GEMM_SIDE < w->passing_end ? &next : NULL);
     }
 }

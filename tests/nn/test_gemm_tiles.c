@@ -52,9 +52,10 @@ static void multiply(const struct gemm_kernel *kernel, struct panels *p, bool ac
                      bool first_passes)
 {
     const struct gemm_ahead nothing = {.x = {NULL, NULL}};
+    const struct gemm_rows first = gemm_packed_rows(kernel, packed(kernel, p->a, false));
     kernel->begin();
-    kernel->multiply(p->c, packed(kernel, p->a, false), packed(kernel, p->b, true), STEPS,
-                     accumulate, first_passes, &nothing);
+    kernel->multiply(p->c, &first, packed(kernel, p->b, true), STEPS, accumulate,
+                     first_passes, &nothing);
     kernel->end();
 }
 
@@ -90,6 +91,32 @@ static void integers(const struct gemm_kernel *kernel)
 TEST(products_of_integers_are_exact)
 {
     each_kernel(integers);
+}
+
+static void rows_where_they_lie(const struct gemm_kernel *kernel)
+{
+    enum { LD = DEPTH + 24 }; /* rows begin anywhere in a line */
+    if (!kernel->takes_rows) return;
+    struct panels *p = zeros();
+    uint16_t *rows = test_alloc(SIDE * LD * sizeof *rows);
+    fill(p->a, 3);
+    fill(p->b, 5);
+    for (int i = 0; i < SIDE; i++)
+        dtype_convert(rows + i * LD, DTYPE_BF16, p->a[i], DTYPE_F32, DEPTH);
+    multiply(kernel, p, false, true);
+    float *sums = test_alloc(sizeof *sums * SIDE * SIDE);
+    const struct gemm_ahead nothing = {.x = {NULL, NULL}};
+    const struct gemm_rows first = {rows, LD, GEMM_STEP};
+    kernel->begin();
+    kernel->multiply(sums, &first, packed(kernel, p->b, true), STEPS, false, true,
+                     &nothing);
+    kernel->end();
+    assert_memory_equal(sums, p->c, sizeof *sums * SIDE * SIDE);
+}
+
+TEST(rows_need_no_packing_where_a_kernel_takes_them)
+{
+    each_kernel(rows_where_they_lie);
 }
 
 /* ---- what is not exact ----------------------------------------------------------------------- */
