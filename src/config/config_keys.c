@@ -91,11 +91,11 @@ const struct config_key config_keys[] = {
      .from_family = true,
      .doc = "initial weights stay within so many standard deviations; 0: all do"},
     {"model.recompute", CONFIG_ENUM, AT(recompute), .names = recompute_names,
-     .initial = "none",
+     .initial = "selective",
      .doc =
          "activations that backward computes again instead of keeping them: less "
-         "memory, more time.  selective: those of norms, which cost a pass over memory; "
-         "full: all but the input of each block"},
+         "memory, more time.  selective: those of norms, which cost a pass over memory "
+         "(on CPUs less than can be measured); full: all but the input of each block"},
 
     {"data.tokenizer", CONFIG_TEXT, AT(tokenizer), 0, 4095, .initial = "",
      .doc =

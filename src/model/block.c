@@ -74,9 +74,7 @@ struct nn_attention attention_of(const struct model *m, const struct model_input
                                  .doc_start = in->doc_start};
 }
 
-/* Norms are made again where it saves memory, and where their rows would have to be gathered
- * again anyway. */
-static bool keeps_norms(const struct model *m)
+bool block_keeps_norms(const struct model *m)
 {
     return m->recompute == MODEL_RECOMPUTE_NONE && !tp_is_sharded(m->tp);
 }
@@ -99,7 +97,7 @@ void block_take(struct model *m, struct block_saved *s, int64_t B, int64_t T,
     const int64_t N = B * T, C = m->arch.hidden, F = w->ffn, D = m->arch.head_size;
     const bool full = m->recompute == MODEL_RECOMPUTE_FULL;
     struct arena *most = full ? work : kept;
-    struct arena *norms = keeps_norms(m) ? kept : work;
+    struct arena *norms = block_keeps_norms(m) ? kept : work;
     int64_t first, own;
     tp_rows(m->tp, N, &first, &own);
     s->qkv = take_from(m, most, N, (w->heads + 2 * w->kv_heads) * D);

@@ -183,19 +183,13 @@ static void halves_bwd(struct model *m, struct block *b, struct block_saved *s,
     arena_rewind(m->arena, mark);
 }
 
-/* All of what forward made is there, but for s->g. */
-static bool keeps_all(const struct model *m)
-{
-    return m->recompute == MODEL_RECOMPUTE_NONE && !tp_is_sharded(m->tp);
-}
-
 /* In working memory: what norms give, made again unless it was kept, and room for s->g.  The rest
  * stays where it is. */
 static void cheap_again(struct model *m, struct block *b, struct block_saved *s,
                         int64_t B, int64_t T)
 {
     const struct block_saved kept = *s;
-    if (keeps_all(m)) {
+    if (block_keeps_norms(m)) {
         s->g = model_take(m, s->g.shape[0], s->g.shape[1]);
         return;
     }

@@ -141,6 +141,9 @@ void norm_bwd(struct model *m, struct tensor *dx, const struct tensor *dy,
 /* Space for norm_fwd's statistics of N rows. */
 struct tensor norm_stats(const struct model *m, struct arena *arena, int64_t N);
 
+/* Norms are made again where it saves memory, and where their rows would have to be gathered
+ * again anyway. */
+bool block_keeps_norms(const struct model *m);
 /* Take what one block makes for B sequences of T rows from two arenas (x is the caller's): what
  * is kept for backward and what only forward needs. */
 void block_take(struct model *m, struct block_saved *s, int64_t B, int64_t T,
