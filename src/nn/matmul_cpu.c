@@ -3,38 +3,29 @@
 #include <omp.h>
 
 #include "nn/matmul_tiles.h"
+#include "nn/vec.h"
 
 /* ---- how sums become results -------------------------------------------------------------- */
 
 #ifdef NN_BF16
 static void write_floats(float *to, const float *from, int64_t n, bool adds)
 {
-    if (!adds) {
+    if (!adds)
         memcpy(to, from, (size_t)n * sizeof *to);
-        return;
-    }
-#pragma omp simd
-    for (int64_t j = 0; j < n; j++) to[j] += from[j];
+    else
+        EACH_VEC(j, k, n) vec_add_to(to + j, vec_load_floats(from + j, k), k);
 }
 #endif
 
 /* n numbers of a row; add[]: what goes on top, NULL behind the last */
-static void write_elems(elem *to, const float *from, int64_t n, const elem *const add[3])
+static void write_elems(elem *to, const float *from, int64_t n, const elem *const add[4])
 {
-    if (!add[0])
-#pragma omp simd
-        for (int64_t j = 0; j < n; j++) to[j] = put(from[j]);
-    else if (!add[1])
-#pragma omp simd
-        for (int64_t j = 0; j < n; j++) to[j] = put(from[j] + get(add[0][j]));
-    else if (!add[2])
-#pragma omp simd
-        for (int64_t j = 0; j < n; j++)
-            to[j] = put(from[j] + get(add[0][j]) + get(add[1][j]));
-    else
-#pragma omp simd
-        for (int64_t j = 0; j < n; j++)
-            to[j] = put(from[j] + get(add[0][j]) + get(add[1][j]) + get(add[2][j]));
+    EACH_VEC(j, k, n)
+    {
+        vec sum = vec_load_floats(from + j, k);
+        for (int a = 0; add[a]; a++) sum += vec_load(add[a] + j, k);
+        vec_store(to + j, sum, k);
+    }
 }
 
 void NN_CPU(write_block)(const struct product *p, int64_t i0, int64_t j0,
