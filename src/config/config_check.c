@@ -109,6 +109,7 @@ static status_t settle_batch(struct config *c)
     if (c->micro_batch == 0) {
         const int64_t aim = T < 4096 ? 4096 / T : 1;
         c->micro_batch = aim < B ? aim : B;
+        c->micro_batch_auto = true;
     }
     if (c->micro_batch > B)
         return config_refuse_key(c, "train.micro_batch",

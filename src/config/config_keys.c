@@ -132,7 +132,8 @@ const struct config_key config_keys[] = {
      .doc = "global batch of a step in tokens, a multiple of data.sequence_length"},
     {"train.micro_batch", CONFIG_INTEGER, AT(micro_batch), 0, 65536, .zero = "auto",
      .initial = "auto",
-     .doc = "sequences a rank computes at a time.  auto: about 4096 tokens"},
+     .doc = "sequences a rank computes at a time.  auto: about 4096 tokens, "
+            "or fewer where stages of a pipeline would have to wait"},
     {"train.seed", CONFIG_INTEGER, AT(seed), 0, 1e15, .initial = "1",
      .doc = "of initial weights and data order"},
     {"train.threads", CONFIG_INTEGER, AT(threads), 0, 4096, .zero = "auto",

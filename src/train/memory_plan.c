@@ -172,8 +172,7 @@ static int64_t number_in(const char *file, const char *key, int64_t unit)
     return value;
 }
 
-/* What this host can still give: free memory, or less in a container. */
-static int64_t available_bytes(void)
+int64_t memory_available_bytes(void)
 {
     int64_t free_bytes = number_in("/proc/meminfo", "MemAvailable:", 1024);
     const int64_t limit = number_in("/sys/fs/cgroup/memory.max", "", 1);
@@ -209,10 +208,27 @@ static struct memory_note note_of(const struct memory_plan *p, const struct devi
  * recorded step), after the plan was checked.  A guess, to be replaced by a measurement. */
 static const size_t GPU_RESERVE_BYTES = (size_t)1 << 30;
 
+/* "lower train.micro_batch, ... or use more <of what>": the keys that can still do something. */
+static void advise(char *text, size_t bytes, const struct config *c, int ranks,
+                   const char *more)
+{
+    const bool shares = ranks > 1 && c->zero < 2;
+    char keys[128];
+    snprintf(keys, sizeof keys, "%s%s%s%s",
+             c->micro_batch > 1 ? "lower train.micro_batch, " : "",
+             c->recompute != CONFIG_RECOMPUTE_FULL ? "set model.recompute: full, " : "",
+             !shares        ? ""
+             : c->zero == 0 ? "set parallel.zero: 1, "
+                            : "set parallel.zero: 2, ",
+             c->checkpoint_async ? "set checkpoint.async: false, " : "");
+    snprintf(text, bytes, "%s%suse more %s", keys, keys[0] ? "or " : "", more);
+}
+
 /* Against what the host and the GPU of `mine` have free. */
 static status_t judge(const struct memory_note *all, int size,
-                      const struct memory_note *mine)
+                      const struct memory_note *mine, const struct config *c)
 {
+    char advice[160];
     size_t on_host = 0, on_gpu = 0;
     int host_ranks = 0, gpu_ranks = 0;
     for (int r = 0; r < size; r++) {
@@ -223,28 +239,28 @@ static status_t judge(const struct memory_note *all, int size,
         on_gpu += all[r].gpu_bytes + GPU_RESERVE_BYTES;
         gpu_ranks++;
     }
-    const int64_t available = available_bytes();
-    if (available >= 0 && on_host > (size_t)available)
-        return status_set(
-            STATUS_NOMEM,
-            "host %s: %d ranks need %.1f MB, %.1f MB are free; lower "
-            "train.micro_batch, set model.recompute: full, parallel.zero: 1, or "
-            "use more hosts",
-            mine->host, host_ranks, (double)on_host * 1e-6, (double)available * 1e-6);
-    if (mine->gpu[0] && on_gpu > (size_t)mine->gpu_free)
+    const int64_t available = memory_available_bytes();
+    if (available >= 0 && on_host > (size_t)available) {
+        advise(advice, sizeof advice, c, size, "hosts");
+        return status_set(STATUS_NOMEM,
+                          "host %s: %d ranks need %.1f MB, %.1f MB are free; %s",
+                          mine->host, host_ranks, (double)on_host * 1e-6,
+                          (double)available * 1e-6, advice);
+    }
+    if (mine->gpu[0] && on_gpu > (size_t)mine->gpu_free) {
+        advise(advice, sizeof advice, c, size, "GPUs");
         return status_set(
             STATUS_NOMEM,
             "host %s, GPU %s: %d ranks need %.1f MB, libraries included, %.1f MB are "
-            "free; lower "
-            "train.micro_batch, set model.recompute: full, parallel.zero: 1, or "
-            "use more GPUs",
+            "free; %s",
             mine->host, mine->gpu, gpu_ranks, (double)on_gpu * 1e-6,
-            (double)mine->gpu_free * 1e-6);
+            (double)mine->gpu_free * 1e-6, advice);
+    }
     return STATUS_OK;
 }
 
-status_t memory_plan_check(const struct memory_plan *p, struct comm *world,
-                           const struct device *dev)
+status_t memory_plan_check(const struct memory_plan *p, const struct config *c,
+                           struct comm *world, const struct device *dev)
 {
     const struct memory_note mine = note_of(p, dev);
     const int size = comm_size(world);
@@ -254,7 +270,7 @@ status_t memory_plan_check(const struct memory_plan *p, struct comm *world,
     st = comm_agree(world, st);
     if (st == STATUS_OK) {
         comm_gather_all(world, &mine, sizeof mine, all);
-        st = comm_agree(world, judge(all, size, &mine));
+        st = comm_agree(world, judge(all, size, &mine, c));
     }
     free(all);
     return st;

@@ -41,10 +41,12 @@ MUST_USE status_t memory_plan_imagine(struct memory_plan *p, const struct config
 void memory_plan_print(const struct memory_plan *p, int n_ranks);
 
 /* Do the plans of all ranks on this host fit in what it has free, and those on one GPU in what
- * that has?  STATUS_NOMEM names the bytes and keys that would lower them.  Collective on world;
+ * that has?  STATUS_NOMEM names the bytes and the keys that would lower them.  Collective on world;
  * agreed. */
-MUST_USE status_t memory_plan_check(const struct memory_plan *p, struct comm *world,
-                                    const struct device *dev);
+MUST_USE status_t memory_plan_check(const struct memory_plan *p, const struct config *c,
+                                    struct comm *world, const struct device *dev);
+/* Bytes this host can still give, containers considered; -1: it does not say. */
+int64_t memory_available_bytes(void);
 
 /* Largest resident size this process has had. */
 int64_t memory_peak_rss_bytes(void);

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "core/log.h"
 #include "data/token_file.h"
 #include "train/layout.h"
 
@@ -74,7 +75,7 @@ status_t plan_make(struct plan *p, struct config *c, int ranks)
 {
     *p = (struct plan){0};
     TRY(find_vocabulary(c));
-    TRY(layout_sizes(c, ranks, p->sizes));
+    TRY(layout_settle(c, ranks, p->sizes));
     const int pp = p->sizes[MESH_PP];
     p->n_parts = pp * (int)c->chunks;
     p->first_layer = calloc((size_t)p->n_parts + 1, sizeof *p->first_layer);
@@ -97,6 +98,20 @@ void plan_release(struct plan *p)
     pp_schedule_release(&p->schedule);
     free(p->first_layer);
     *p = (struct plan){0};
+}
+
+void plan_log_idle(struct config *c, int ranks)
+{
+    const double much = 0.2;
+    struct plan p;
+    if (plan_make(&p, c, ranks) == STATUS_OK)
+        log_info("pipeline: %s, idle %.1f %%%s", pp_kind_name(p.schedule.kind),
+                 100 * p.simulation.bubble,
+                 p.simulation.bubble < much
+                     ? ""
+                     : "; more micro-batches a step, of a smaller train.micro_batch or a "
+                       "larger batch, would make it less");
+    plan_release(&p);
 }
 
 void plan_print(const struct plan *p, const struct config *c, FILE *out)

@@ -24,4 +24,6 @@ int plan_fewest_ranks(struct config *run);
  * failure.  STATUS_CONFIG, STATUS_DATA, STATUS_NOMEM.  Local. */
 MUST_USE status_t plan_make(struct plan *p, struct config *c, int ranks);
 void plan_release(struct plan *p);
+/* One line of log_info: how much of a step stages of a pipeline wait, and what would make it less. */
+void plan_log_idle(struct config *c, int ranks);
 void plan_print(const struct plan *p, const struct config *c, FILE *out);

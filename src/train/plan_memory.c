@@ -1,10 +1,31 @@
 #include "train/plan_memory.h"
 
+#include <inttypes.h>
 #include <omp.h>
 
 #include "train/memory_plan.h"
 #include "train/place.h"
 #include "train/products.h"
+
+/* How often the dearest rank, of `host` and `device` bytes, fits into what is free here. */
+static void print_room(FILE *out, size_t host, size_t bytes, const struct device *dev)
+{
+    const double MB = 1e6;
+    const int64_t available = memory_available_bytes();
+    if (device_is_host(dev)) {
+        host += bytes;
+    } else {
+        struct device_info info;
+        device_describe(dev, &info);
+        fprintf(out, "this GPU has %.1f MB free: %s\n", (double)info.free_bytes / MB,
+                bytes <= info.free_bytes ? "a rank fits, if its libraries do"
+                                         : "too few for a rank");
+    }
+    if (available >= 0 && host > 0)
+        fprintf(out, "this host has %.1f MB free: enough for %" PRId64 " rank%s\n",
+                (double)available / MB, available / (int64_t)host,
+                available / (int64_t)host == 1 ? "" : "s");
+}
 
 static void print_row(FILE *out, int stage, const struct memory_plan *p)
 {
@@ -27,12 +48,18 @@ static status_t print_stages(const struct config *c, const int sizes[MESH_AXES],
             "            weights gradients optimizer   staging  activat.   scratch    "
             "device      host\n",
             device_name(dev), dtype_name(t));
+    size_t most_host = 0, most = 0;
     for (int stage = 0; stage < sizes[MESH_PP]; stage++) {
         struct memory_plan p; /* stages are the outermost axis of the mesh */
         TRY(memory_plan_imagine(&p, c, a_stage * stage, a_stage * sizes[MESH_PP], dev, t,
                                 threads));
         print_row(out, stage, &p);
+        const size_t device = memory_plan_device_bytes(&p);
+        const size_t host = memory_plan_total_bytes(&p) - device;
+        most = device > most ? device : most;
+        most_host = host > most_host ? host : most_host;
     }
+    print_room(out, most_host, most, dev);
     return STATUS_OK;
 }
 

@@ -9,6 +9,7 @@
 #include "train/gemm_peak.h"
 #include "train/launch.h"
 #include "train/place.h"
+#include "train/plan.h"
 #include "train/products.h"
 #include "train/signals.h"
 #include "train/space.h"
@@ -283,7 +284,7 @@ static status_t prepare(struct trainer *t, struct comm *world, struct config *c)
     int sizes[MESH_AXES];
     *t = (struct trainer){.config = c, .resume = c->resume, .world = world};
     TRY(compare_notes(t, c));
-    TRY(comm_agree(world, layout_sizes(c, comm_size(world), sizes)));
+    TRY(comm_agree(world, layout_settle(c, comm_size(world), sizes)));
     TRY(choose_place(t));
     TRY(comm_agree(world, open_data(t, c)));
     TRY(compare_data(t, t->train_data, c->train.n));
@@ -294,7 +295,9 @@ static status_t prepare(struct trainer *t, struct comm *world, struct config *c)
     TRY(comm_agree(world, plan(t)));
     layout_print(&t->layout, world);
     print_setup(t);
-    return memory_plan_check(&t->plan, world, t->device);
+    if (t->layout.shard.n_stages > 1 && comm_rank(world) == 0)
+        plan_log_idle(c, comm_size(world));
+    return memory_plan_check(&t->plan, c, world, t->device);
 }
 
 status_t trainer_check(struct comm *world, struct config *c, struct memory_plan *plan)

@@ -31,6 +31,19 @@ if unshare -m true 2>/dev/null; then
         --set train.micro_batch=8) >said/out 2>said/err || code=$?
     [ "$code" = 0 ] || fail "with little memory: exit code $code: $(cat said/out)"
     grep -q 'one rank cannot hold 8 layers: checked with [42]' said/err || fail "not smaller"
+    printf 'MemAvailable: 500 kB\n' >meminfo
+    little() {
+        (cd world && unshare -m sh -c 'mount --bind ../meminfo /proc/meminfo && exec "$@"' sh \
+            timeout 60 "$@") >said/out 2>said/err
+    }
+    little "$YOKE" train good.yaml --set train.micro_batch=2 && fail "no room, but it trains"
+    grep -q 'MB are free; lower train.micro_batch, set model.recompute: full, set checkpoint.async: false, or use more hosts$' \
+        said/err || fail "advice: $(cat said/err)"
+    little "$YOKE" train good.yaml --set train.micro_batch=1 --set model.recompute=full \
+        --set checkpoint.async=false && fail "no room, but it trains"
+    grep -q 'MB are free; use more hosts$' said/err || fail "advice: $(cat said/err)"
+    little "$YOKE" plan good.yaml || fail "plan"
+    grep -q '^this host has 0.5 MB free: enough for 0 ranks$' said/out || fail "$(cat said/out)"
 else
     echo "skipped: this machine does not let us pretend that memory is short"
 fi
@@ -43,6 +56,23 @@ grep -q '^part 3 on stage 3: layers . to 7, norm and head$' said/out || fail "$(
 grep -q '^stage 0  F0' said/out || fail "no timeline"
 grep -q '^  stage 3  *[0-9.]* ' said/out || fail "no memory of the last stage: $(cat said/out)"
 grep -q '</svg>' world/plan.svg || fail "no image"
+micro_batches() { # what plan says, and what it should say; options
+    local said want=$1
+    shift
+    said=$(cd world && "$YOKE" plan good.yaml --set data.sequence_length=16 \
+        --set train.batch_sequences=32 "$@" | grep '^micro-batches')
+    [ "$said" = "micro-batches: $want sequences a step" ] || fail "$said with $*, not $want"
+}
+micro_batches '1 of up to 32' --set train.micro_batch=auto
+micro_batches '1 of up to 8' --set train.micro_batch=auto --set parallel.dp=4
+micro_batches '1 of up to 8' --set train.micro_batch=32 --set parallel.dp=4
+micro_batches '8 of up to 4' --set train.micro_batch=auto --set parallel.pp=2
+micro_batches '2 of up to 16' --set train.micro_batch=16 --set parallel.pp=2
+(cd world && timeout 60 mpirun -q -n 2 "$YOKE" train good.yaml --set parallel.pp=2 \
+    --set train.steps=1 --set train.batch_sequences=2 --set train.micro_batch=2) \
+    >said/out 2>said/err || fail "train with one micro-batch: $(cat said/err)"
+grep -q 'pipeline: 1f1b, idle [5-9][0-9.]* %; more micro-batches a step' said/err ||
+    fail "train does not say that stages wait: $(cat said/err)"
 refused alone 3 'does not make the 6 ranks' plan good.yaml --ranks 6 --set parallel.pp=4
 refused alone 2 'plan: give one CONFIG' plan
 echo "selfcheck and plan: ok"
