@@ -98,18 +98,29 @@ static status_t write_card(const struct arguments *a, const struct checkpoint_so
     return file_replace(path, text, strlen(text));
 }
 
+/* Neither a model nor a run is there. */
+static status_t check_folder(const char *folder)
+{
+    static const char *const names[] = {"config.json", "config.yaml"};
+    for (int i = 0; i < 2; i++) {
+        char path[PATH_MAX];
+        file_join(path, sizeof path, folder, names[i]);
+        if (file_exists(path))
+            return status_set(STATUS_IO, "%s: exists; give another folder", path);
+    }
+    return STATUS_OK;
+}
+
 static status_t write_model(const struct arguments *a, struct checkpoint_source *s)
 {
     struct arch arch;
-    char tokenizer[PATH_MAX], path[PATH_MAX], family[32];
+    char tokenizer[PATH_MAX], family[32];
     int64_t eos;
     TRY(find_arch(&arch, family, s));
     TRY(hf_config_check(&arch, family));
     tokenizer_folder(tokenizer, a, s);
     TRY(end_of_text(tokenizer, &eos));
-    file_join(path, sizeof path, a->folder, "config.json");
-    if (file_exists(path))
-        return status_set(STATUS_IO, "%s: exists; give another folder", path);
+    TRY(check_folder(a->folder));
     TRY(file_make_dirs(a->folder));
     TRY(hf_write(a->folder, s, &arch, a->dtype, a->shard_mb * 1000000));
     TRY(hf_files_copy(a->folder, tokenizer));

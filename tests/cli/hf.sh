@@ -43,6 +43,7 @@ for family in gpt2 llama qwen2 olmo2 smollm3 gpt_neox; do
     expect 0 "$YOKE" import out_$family again_$family
     expect 0 "$YOKE" diff --tensors $family again_$family
     expect 6 "$YOKE" export $family out_$family # nothing is replaced
+    expect 6 "$YOKE" export $family $family     # and no run becomes a model
     expect 0 "$YOKE" export $family half_$family --dtype bf16
     expect 0 "$YOKE" import half_$family back_$family
     perplexity_is back_$family "$want" 0.2
