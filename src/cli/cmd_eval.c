@@ -198,7 +198,8 @@ static status_t run(struct comm *world, const struct eval_arguments *a)
                                         .world = world,
                                         .overrides = a->overrides,
                                         .n_overrides = a->n_overrides,
-                                        .n_threads = share.threads};
+                                        .n_threads = share.threads,
+                                        .share = &share};
     status_t st = comm_agree(world, inference_open(&i, &o));
     if (st == STATUS_OK) st = a->task ? eval_task(&i, world, a) : eval_loss(&i, world, a);
     inference_release(&i);

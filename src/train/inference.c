@@ -68,6 +68,7 @@ status_t inference_open(struct inference *i, const struct inference_options *o)
 {
     int sizes[MESH_AXES];
     *i = (struct inference){.world = o->world, .n_threads = o->n_threads};
+    if (o->world) i->share = *o->share;
     TRY(open_checkpoint(i, o->path));
     TRY(parse_config(i, o));
     TRY(param_table_init(&i->whole, &i->config.arch, NULL, 0));
@@ -110,6 +111,17 @@ static status_t find_place(struct inference *i)
     TRY(layout_connect(&i->layout, i->world));
     if (comm_size(i->world) > 1) layout_print(&i->layout, i->world);
     return comm_agree(i->world, parts_schedule(&i->schedule, c, &i->layout));
+}
+
+/* As a run's threads are, unless its train.pin says no. */
+static void pin(struct inference *i)
+{
+    char text[256];
+    if (!device_is_host(i->device) || i->config.pin == PIN_NEVER) return;
+    if (i->world)
+        pin_team(&i->pin, &i->share, (enum pin_mode)i->config.pin, text, sizeof text);
+    else
+        pin_team_alone(&i->pin, i->n_threads);
 }
 
 /* ---- weights -------------------------------------------------------------------------------- */
@@ -277,6 +289,7 @@ status_t inference_load(struct inference *i, const struct inference_room *room)
     c->document_mask = room->documents;
     if (i->world) TRY(comm_agree(i->world, layout_sizes(c, comm_size(i->world), sizes)));
     TRY(find_place(i));
+    pin(i);
     TRY(agree(i, load_weights(i)));
     return agree(i, make_model(i, room));
 }
@@ -297,6 +310,7 @@ void inference_release(struct inference *i)
         layout_release(&i->layout);
         comm_leave_device(i->world);
     }
+    pin_release(&i->pin);
     device_close(&i->device);
     pp_schedule_release(&i->schedule);
     param_table_release(&i->params);

@@ -15,6 +15,7 @@
 #include "parallel/pp/execute.h"
 #include "train/inputs.h"
 #include "train/layout.h"
+#include "train/pin.h"
 
 struct inference_options {
     const char *path;   /* a checkpoint, or a run folder: its newest one */
@@ -24,6 +25,7 @@ struct inference_options {
     const char *const *overrides;
     int n_overrides;
     int n_threads;
+    const struct launch_share *share; /* of the host, this rank's; NULL without a world */
 };
 
 /* The sequences there is room for. */
@@ -39,6 +41,8 @@ struct inference {
     struct config config; /* as the run was started, but for overrides and room */
     struct comm *world;   /* borrowed; NULL: by itself */
     int n_threads;
+    struct launch_share share; /* with a world */
+    struct pin pin;
     struct checkpoint *checkpoint;
     struct param_table whole, params; /* the model, and what of it this rank holds */
     struct layout layout;             /* with a world */
