@@ -58,7 +58,7 @@ fi
 [[ -x $from/yoke ]] || refuse "$from/yoke is missing"
 
 version=$("$from/yoke" --version)
-version=${version#yoke }
+version=${version#yoke } version=${version%% *}
 name=yoke-$version-x86_64
 bundle=$out/$name
 rm -rf "$bundle"

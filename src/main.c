@@ -4,6 +4,7 @@
 
 #include "cli/cli.h"
 #include "cli/options.h"
+#include "core/commit.h"
 
 static const struct {
     const char *name;
@@ -50,7 +51,8 @@ int main(int argc, char **argv)
         return 0;
     }
     if (strcmp(argv[1], "--version") == 0) {
-        printf("yoke %s\n", YOKE_VERSION);
+        printf("yoke %s%s%s%s\n", YOKE_VERSION, core_commit[0] ? " (" : "", core_commit,
+               core_commit[0] ? ")" : "");
         return 0;
     }
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)

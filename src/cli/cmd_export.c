@@ -22,9 +22,8 @@ static const char help[] =
     "safetensors, the tokenizer's files byte for byte, and a stub of a model card.  PATH "
     "is a "
     "checkpoint,\n"
-    "a run folder (its newest checkpoint) or a packed file.  HF_FOLDER must be new or "
-    "empty of "
-    "these.\n\n"
+    "a run folder (its newest checkpoint) or a packed file.  HF_FOLDER must be new, or "
+    "hold neither a model nor a run.\n\n"
     "  --dtype NAME       fp32 (default), bf16 or fp16, rounded to nearest\n"
     "  --shard-size MB    largest file, at least one tensor each (default 5000)\n"
     "  --tokenizer DIR    where the tokenizer's files are (default: the run folder)\n";

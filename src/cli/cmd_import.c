@@ -10,6 +10,7 @@
 #include "cli/hf_files.h"
 #include "cli/options.h"
 #include "config/config.h"
+#include "core/commit.h"
 #include "core/file.h"
 #include "core/log.h"
 #include "data/tokenizer.h"
@@ -151,11 +152,13 @@ static status_t write_config(const struct job *j, const char *text)
 
 static status_t write_run(struct job *j)
 {
-    char *text = NULL;
+    char *text = NULL, versions[128];
     status_t st = comm_agree(j->world, config_dump(&j->config, &text));
+    snprintf(versions, sizeof versions, "{\"yoke\": \"%s\", \"commit\": \"%s\"}",
+             YOKE_VERSION, core_commit);
     const struct checkpoint_meta meta = {.validation_loss = (double)NAN,
                                          .config = text,
-                                         .versions = "{\"yoke\": \"" YOKE_VERSION "\"}",
+                                         .versions = versions,
                                          .data = "{}"};
     const struct mesh *m = &j->layout.mesh;
     const struct hf_import_options o = {.run_dir = j->args->run_dir,

@@ -73,8 +73,8 @@ struct config {
     char *run_dir;
     int64_t steps;
     int64_t batch_sequences, batch_tokens; /* exactly one is > 0 */
-    int64_t micro_batch;                   /* sequences a rank takes at a time */
-    bool micro_batch_auto; /* nobody gave it: the layout may make it less */
+    int64_t micro_batch_wanted;            /* 0: auto */
+    int64_t micro_batch; /* sequences a rank takes at a time; a layout may make it less */
     int64_t seed;
     int64_t threads;   /* 0: the cores this rank may use */
     int pin;           /* enum pin_mode */

@@ -106,11 +106,8 @@ static status_t settle_batch(struct config *c)
 {
     TRY(check_batch_keys(c));
     const int64_t B = config_global_batch(c), T = c->sequence_length;
-    if (c->micro_batch == 0) {
-        const int64_t aim = T < 4096 ? 4096 / T : 1;
-        c->micro_batch = aim < B ? aim : B;
-        c->micro_batch_auto = true;
-    }
+    const int64_t aim = T < 4096 ? 4096 / T : 1, some = aim < B ? aim : B;
+    c->micro_batch = c->micro_batch_wanted > 0 ? c->micro_batch_wanted : some;
     if (c->micro_batch > B)
         return config_refuse_key(c, "train.micro_batch",
                                  "%" PRId64 " is more than the global batch of %" PRId64

@@ -130,9 +130,10 @@ const struct config_key config_keys[] = {
      .doc = "global batch of a step in sequences; exactly one of this and batch_tokens"},
     {"train.batch_tokens", CONFIG_INTEGER, AT(batch_tokens), 0, 1e12, .initial = "0",
      .doc = "global batch of a step in tokens, a multiple of data.sequence_length"},
-    {"train.micro_batch", CONFIG_INTEGER, AT(micro_batch), 0, 65536, .zero = "auto",
-     .initial = "auto",
-     .doc = "sequences a rank computes at a time.  auto: about 4096 tokens, "
+    {"train.micro_batch", CONFIG_INTEGER, AT(micro_batch_wanted), 0, 65536,
+     .zero = "auto", .initial = "auto",
+     .doc = "sequences a rank computes at a time, at most its share of the batch.  auto: "
+            "about 4096 tokens, "
             "or fewer where stages of a pipeline would have to wait"},
     {"train.seed", CONFIG_INTEGER, AT(seed), 0, 1e15, .initial = "1",
      .doc = "of initial weights and data order"},

@@ -1,4 +1,5 @@
-/* gemm_tiles - matrix products with fp32 sums, 32 x 32 numbers at a time, out of packed operands.
+/* gemm_tiles - matrix products with fp32 sums, 32 x 32 numbers at a time, out of packed operands; rows
+ * of a first operand may stay where they lie, for a kernel that takes them.
  *
  * A panel is 32 rows of an operand and some depth along the sum, packed as a kernel wants it, one step
  * of 32 numbers along the sum behind the other.  Zeros fill what is not there. */

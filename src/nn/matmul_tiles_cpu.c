@@ -71,7 +71,7 @@ static struct gemm_operand from(const struct gemm_operand *o, int64_t i, int64_t
     return part;
 }
 
-/* While panel number `call` of a block is multiplied: two rows of a panel that will be packed, or as
+/* While panel number `call` of a block is multiplied: two rows of a panel that will be read, or as
  * many lines of its columns.  NULL: there is none. */
 static struct gemm_ahead ahead_of(const struct gemm_operand *next, int64_t call,
                                   int64_t steps)

@@ -44,6 +44,7 @@ static status_t parse_config(struct inference *i, const struct inference_options
                                        "parallel.wire=auto",
                                        "parallel.share_gpu=false",
                                        "train.device=auto",
+                                       "train.pin=auto",
                                        "train.precision=auto",
                                        "train.fp32_products=auto"};
     enum { N_ANEW = sizeof anew / sizeof *anew };
@@ -113,13 +114,14 @@ static status_t find_place(struct inference *i)
     return comm_agree(i->world, parts_schedule(&i->schedule, c, &i->layout));
 }
 
-/* As a run's threads are, unless its train.pin says no. */
+/* As a run's threads are, if the team fills what this process may use. */
 static void pin(struct inference *i)
 {
     char text[256];
-    if (!device_is_host(i->device) || i->config.pin == PIN_NEVER) return;
+    const enum pin_mode mode = (enum pin_mode)i->config.pin;
+    if (!device_is_host(i->device) || mode == PIN_NEVER) return;
     if (i->world)
-        pin_team(&i->pin, &i->share, (enum pin_mode)i->config.pin, text, sizeof text);
+        pin_team(&i->pin, &i->share, mode, text, sizeof text);
     else
         pin_team_alone(&i->pin, i->n_threads);
 }

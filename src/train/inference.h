@@ -20,8 +20,8 @@
 struct inference_options {
     const char *path;   /* a checkpoint, or a run folder: its newest one */
     struct comm *world; /* all ranks, borrowed; NULL: this process by itself */
-    /* Overrides of the checkpoint's configuration, behind those that make its layout, precision and
-     * fp32 products "auto" again. */
+    /* Overrides of the checkpoint's configuration, behind those that make its layout, threads,
+     * precision and fp32 products "auto" again. */
     const char *const *overrides;
     int n_overrides;
     int n_threads;

@@ -72,12 +72,11 @@ status_t layout_sizes(const struct config *c, int ranks, int sizes[MESH_AXES])
 
 status_t layout_settle(struct config *c, int ranks, int sizes[MESH_AXES])
 {
-    enum { BUSY = 4 }; /* micro-batches for each stage: idle for about a fifth at most */
     TRY(layout_sizes(c, ranks, sizes));
     const int64_t dp = sizes[MESH_DP], pp = sizes[MESH_PP];
     const int64_t share = (config_global_batch(c) + dp - 1) / dp;
     int64_t most = share;
-    if (c->micro_batch_auto && pp > 1) most = share / (BUSY * pp);
+    if (c->micro_batch_wanted == 0 && pp > 1) most = share / (LAYOUT_BUSY * pp);
     if (most < 1) most = 1;
     if (c->micro_batch > most) c->micro_batch = most;
     return STATUS_OK;

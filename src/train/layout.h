@@ -20,8 +20,10 @@ struct layout {
 /* Sizes of the axes for `ranks` ranks.  STATUS_CONFIG names the key and what is valid: what can be
  * known without the token files is checked.  Pure. */
 MUST_USE status_t layout_sizes(const struct config *c, int ranks, int sizes[MESH_AXES]);
+/* Micro-batches for each stage of a pipeline that keep equal stages busy for four fifths of a step. */
+enum { LAYOUT_BUSY = 4 };
 /* The same, and micro_batch becomes what it will be with them: no more than a rank's share of the
- * batch, and if nobody gave it, so few sequences that the stages of a pipeline are mostly busy. */
+ * batch, and where auto is wanted, few enough sequences for LAYOUT_BUSY, if the batch allows. */
 MUST_USE status_t layout_settle(struct config *c, int ranks, int sizes[MESH_AXES]);
 
 /* The place of this rank; once the vocabulary is known.  Release it also after a failure.

@@ -208,11 +208,11 @@ static struct memory_note note_of(const struct memory_plan *p, const struct devi
  * recorded step), after the plan was checked.  A guess, to be replaced by a measurement. */
 static const size_t GPU_RESERVE_BYTES = (size_t)1 << 30;
 
-/* "lower train.micro_batch, ... or use more <of what>": the keys that can still do something. */
-static void advise(char *text, size_t bytes, const struct config *c, int ranks,
-                   const char *more)
+/* "lower train.micro_batch, ... or use more hosts": the keys that can still do something. */
+static void advise(char *text, size_t bytes, const struct config *c,
+                   const struct layout *l, bool gpu)
 {
-    const bool shares = ranks > 1 && c->zero < 2;
+    const bool shares = comm_size(l->data) > 1 && c->zero < 2;
     char keys[128];
     snprintf(keys, sizeof keys, "%s%s%s%s",
              c->micro_batch > 1 ? "lower train.micro_batch, " : "",
@@ -220,15 +220,15 @@ static void advise(char *text, size_t bytes, const struct config *c, int ranks,
              !shares        ? ""
              : c->zero == 0 ? "set parallel.zero: 1, "
                             : "set parallel.zero: 2, ",
-             c->checkpoint_async ? "set checkpoint.async: false, " : "");
-    snprintf(text, bytes, "%s%suse more %s", keys, keys[0] ? "or " : "", more);
+             c->checkpoint_async && !gpu ? "set checkpoint.async: false, " : "");
+    snprintf(text, bytes, "%s%suse more %s", keys, keys[0] ? "or " : "",
+             gpu ? "GPUs" : "hosts");
 }
 
 /* Against what the host and the GPU of `mine` have free. */
 static status_t judge(const struct memory_note *all, int size,
-                      const struct memory_note *mine, const struct config *c)
+                      const struct memory_note *mine, const char *advice)
 {
-    char advice[160];
     size_t on_host = 0, on_gpu = 0;
     int host_ranks = 0, gpu_ranks = 0;
     for (int r = 0; r < size; r++) {
@@ -241,14 +241,12 @@ static status_t judge(const struct memory_note *all, int size,
     }
     const int64_t available = memory_available_bytes();
     if (available >= 0 && on_host > (size_t)available) {
-        advise(advice, sizeof advice, c, size, "hosts");
         return status_set(STATUS_NOMEM,
                           "host %s: %d ranks need %.1f MB, %.1f MB are free; %s",
                           mine->host, host_ranks, (double)on_host * 1e-6,
                           (double)available * 1e-6, advice);
     }
     if (mine->gpu[0] && on_gpu > (size_t)mine->gpu_free) {
-        advise(advice, sizeof advice, c, size, "GPUs");
         return status_set(
             STATUS_NOMEM,
             "host %s, GPU %s: %d ranks need %.1f MB, libraries included, %.1f MB are "
@@ -260,8 +258,11 @@ static status_t judge(const struct memory_note *all, int size,
 }
 
 status_t memory_plan_check(const struct memory_plan *p, const struct config *c,
-                           struct comm *world, const struct device *dev)
+                           const struct layout *l, struct comm *world,
+                           const struct device *dev)
 {
+    char advice[160];
+    advise(advice, sizeof advice, c, l, !device_is_host(dev));
     const struct memory_note mine = note_of(p, dev);
     const int size = comm_size(world);
     struct memory_note *all = malloc((size_t)size * sizeof *all);
@@ -270,7 +271,7 @@ status_t memory_plan_check(const struct memory_plan *p, const struct config *c,
     st = comm_agree(world, st);
     if (st == STATUS_OK) {
         comm_gather_all(world, &mine, sizeof mine, all);
-        st = comm_agree(world, judge(all, size, &mine, c));
+        st = comm_agree(world, judge(all, size, &mine, advice));
     }
     free(all);
     return st;

@@ -44,7 +44,8 @@ void memory_plan_print(const struct memory_plan *p, int n_ranks);
  * that has?  STATUS_NOMEM names the bytes and the keys that would lower them.  Collective on world;
  * agreed. */
 MUST_USE status_t memory_plan_check(const struct memory_plan *p, const struct config *c,
-                                    struct comm *world, const struct device *dev);
+                                    const struct layout *l, struct comm *world,
+                                    const struct device *dev);
 /* Bytes this host can still give, containers considered; -1: it does not say. */
 int64_t memory_available_bytes(void);
 

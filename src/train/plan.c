@@ -44,15 +44,16 @@ int plan_fewest_ranks(struct config *run)
 }
 
 /* How much dearer each stage is than the average. */
-static status_t weigh(const struct plan *p, const struct config *c, double *stage)
+static status_t weigh(const struct pp_schedule *s, const int64_t *first_layer,
+                      const struct config *c, double *stage)
 {
-    const int n = p->schedule.n_stages;
-    double *parts = malloc((size_t)p->n_parts * sizeof *parts), all = 0;
+    const int n = s->n_stages, n_parts = n * s->n_chunks;
+    double *parts = malloc((size_t)n_parts * sizeof *parts), all = 0;
     if (!parts) return status_set(STATUS_NOMEM, "no memory for a plan");
-    layout_costs(c, p->n_parts, p->first_layer, parts);
+    layout_costs(c, n_parts, first_layer, parts);
     for (int i = 0; i < n; i++) stage[i] = 0;
-    for (int i = 0; i < p->n_parts; i++) {
-        stage[pp_stage_of(&p->schedule, i)] += parts[i];
+    for (int i = 0; i < n_parts; i++) {
+        stage[pp_stage_of(s, i)] += parts[i];
         all += parts[i];
     }
     for (int i = 0; i < n; i++) stage[i] *= n / all;
@@ -60,13 +61,14 @@ static status_t weigh(const struct plan *p, const struct config *c, double *stag
     return STATUS_OK;
 }
 
-static status_t simulate(struct plan *p, const struct config *c)
+static status_t simulate(struct pp_simulation *simulation, const struct pp_schedule *s,
+                         const int64_t *first_layer, const struct config *c)
 {
-    double *stage = calloc((size_t)p->schedule.n_stages, sizeof *stage);
+    double *stage = calloc((size_t)s->n_stages, sizeof *stage);
     if (!stage) return status_set(STATUS_NOMEM, "no memory for a plan");
     const struct pp_costs costs = {.op = {1, 1, 1}, .stage = stage};
-    status_t st = weigh(p, c, stage);
-    if (st == STATUS_OK) st = pp_simulate(&p->simulation, &p->schedule, &costs);
+    status_t st = weigh(s, first_layer, c, stage);
+    if (st == STATUS_OK) st = pp_simulate(simulation, s, &costs);
     free(stage);
     return st;
 }
@@ -89,7 +91,7 @@ status_t plan_make(struct plan *p, struct config *c, int ranks)
     p->micro_batches = loader_micro_batches(&share);
     TRY(pp_schedule_build(&p->schedule, (enum pp_kind)c->pipeline, pp, (int)c->chunks,
                           (int)p->micro_batches));
-    return simulate(p, c);
+    return simulate(&p->simulation, &p->schedule, p->first_layer, c);
 }
 
 void plan_release(struct plan *p)
@@ -100,18 +102,18 @@ void plan_release(struct plan *p)
     *p = (struct plan){0};
 }
 
-void plan_log_idle(struct config *c, int ranks)
+void plan_log_idle(const struct config *c, const struct pp_schedule *s,
+                   const int64_t *first_layer)
 {
-    const double much = 0.2;
-    struct plan p;
-    if (plan_make(&p, c, ranks) == STATUS_OK)
-        log_info("pipeline: %s, idle %.1f %%%s", pp_kind_name(p.schedule.kind),
-                 100 * p.simulation.bubble,
-                 p.simulation.bubble < much
-                     ? ""
-                     : "; more micro-batches a step, of a smaller train.micro_batch or a "
-                       "larger batch, would make it less");
-    plan_release(&p);
+    struct pp_simulation simulation = {0};
+    const bool few = s->n_micro < LAYOUT_BUSY * s->n_stages;
+    if (simulate(&simulation, s, first_layer, c) == STATUS_OK)
+        log_info("pipeline: %s, idle %.1f %%%s%s%s", pp_kind_name(s->kind),
+                 100 * simulation.bubble,
+                 few ? "; more micro-batches a step would make it less: " : "",
+                 few && c->micro_batch > 1 ? "a smaller train.micro_batch or " : "",
+                 few ? "a larger batch" : "");
+    pp_simulation_release(&simulation, s);
 }
 
 void plan_print(const struct plan *p, const struct config *c, FILE *out)

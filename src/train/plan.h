@@ -25,5 +25,6 @@ int plan_fewest_ranks(struct config *run);
 MUST_USE status_t plan_make(struct plan *p, struct config *c, int ranks);
 void plan_release(struct plan *p);
 /* One line of log_info: how much of a step stages of a pipeline wait, and what would make it less. */
-void plan_log_idle(struct config *c, int ranks);
+void plan_log_idle(const struct config *c, const struct pp_schedule *s,
+                   const int64_t *first_layer);
 void plan_print(const struct plan *p, const struct config *c, FILE *out);

@@ -7,14 +7,16 @@
 #include "train/place.h"
 #include "train/products.h"
 
-/* How often the dearest rank, of `host` and `device` bytes, fits into what is free here. */
-static void print_room(FILE *out, size_t host, size_t bytes, const struct device *dev)
+/* How often the dearest rank fits into what is free here. */
+static void print_room(FILE *out, const struct memory_plan *most,
+                       const struct device *dev)
 {
+    const size_t bytes = memory_plan_device_bytes(most);
+    size_t host = memory_plan_total_bytes(most);
     const double MB = 1e6;
     const int64_t available = memory_available_bytes();
-    if (device_is_host(dev)) {
-        host += bytes;
-    } else {
+    if (!device_is_host(dev)) {
+        host -= bytes;
         struct device_info info;
         device_describe(dev, &info);
         fprintf(out, "this GPU has %.1f MB free: %s\n", (double)info.free_bytes / MB,
@@ -48,18 +50,15 @@ static status_t print_stages(const struct config *c, const int sizes[MESH_AXES],
             "            weights gradients optimizer   staging  activat.   scratch    "
             "device      host\n",
             device_name(dev), dtype_name(t));
-    size_t most_host = 0, most = 0;
+    struct memory_plan most = {0};
     for (int stage = 0; stage < sizes[MESH_PP]; stage++) {
         struct memory_plan p; /* stages are the outermost axis of the mesh */
         TRY(memory_plan_imagine(&p, c, a_stage * stage, a_stage * sizes[MESH_PP], dev, t,
                                 threads));
         print_row(out, stage, &p);
-        const size_t device = memory_plan_device_bytes(&p);
-        const size_t host = memory_plan_total_bytes(&p) - device;
-        most = device > most ? device : most;
-        most_host = host > most_host ? host : most_host;
+        if (memory_plan_total_bytes(&p) > memory_plan_total_bytes(&most)) most = p;
     }
-    print_room(out, most_host, most, dev);
+    print_room(out, &most, dev);
     return STATUS_OK;
 }
 

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/commit.h"
 #include "core/hash.h"
 #include "core/log.h"
 #include "train/launch.h"
@@ -46,13 +47,13 @@ static char *describe_versions(const struct trainer *t)
     snprintf(hdf5, sizeof hdf5, "%u.%u.%u", major, minor, release);
     launch_libraries(libraries, sizeof libraries);
     device_describe(t->device, &device);
-    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:o}",
-                          "yoke", YOKE_VERSION, "compiler", YOKE_COMPILER, "hdf5", hdf5,
-                          "libraries", libraries, "isa", nn_isa(t->nn, t->dtype),
-                          "device", device.model, "device_libraries", device.libraries,
-                          "communication", comm_transport_name(t->world), "precision",
-                          dtype_name(t->dtype), "ranks", comm_size(t->world), "threads",
-                          t->n_threads, "hosts", describe_hosts(t->world));
+    json_t *o = json_pack(
+        "{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:o}", "yoke",
+        YOKE_VERSION, "commit", core_commit, "compiler", YOKE_COMPILER, "hdf5", hdf5,
+        "libraries", libraries, "isa", nn_isa(t->nn, t->dtype), "device", device.model,
+        "device_libraries", device.libraries, "communication",
+        comm_transport_name(t->world), "precision", dtype_name(t->dtype), "ranks",
+        comm_size(t->world), "threads", t->n_threads, "hosts", describe_hosts(t->world));
     char *text = o ? json_dumps(o, JSON_SORT_KEYS) : NULL;
     json_decref(o);
     return text;

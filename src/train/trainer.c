@@ -296,8 +296,8 @@ static status_t prepare(struct trainer *t, struct comm *world, struct config *c)
     layout_print(&t->layout, world);
     print_setup(t);
     if (t->layout.shard.n_stages > 1 && comm_rank(world) == 0)
-        plan_log_idle(c, comm_size(world));
-    return memory_plan_check(&t->plan, c, world, t->device);
+        plan_log_idle(c, &t->schedule, t->layout.first_layer);
+    return memory_plan_check(&t->plan, c, &t->layout, world, t->device);
 }
 
 status_t trainer_check(struct comm *world, struct config *c, struct memory_plan *plan)

@@ -349,8 +349,12 @@ TEST(a_batch_in_tokens_is_sequences_times_length)
 TEST(micro_batch_auto_is_about_4096_tokens)
 {
     struct config c;
+    char *text;
     ASSERT_OK(parse(&c, edited(8, "  sequence_length: 1024")));
     assert_int_equal(c.micro_batch, 4);
+    ASSERT_OK(config_dump(&c, &text)); /* which is for any layout */
+    assert_non_null(strstr(text, "  micro_batch: auto\n"));
+    free(text);
     config_release(&c);
     ASSERT_OK(parse(&c, edited(8, "  sequence_length: 8192")));
     assert_int_equal(c.micro_batch, 1);

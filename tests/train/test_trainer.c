@@ -58,9 +58,9 @@ static void check_plan(const char *layout)
 
 TEST(planned_bytes_are_allocated_bytes_and_all_of_them_are_used)
 {
-    static const char *const layouts[] = {
-        "parallel.zero=0",      "parallel.zero=1",     "parallel.zero=2",
-        "model.recompute=full", "train.micro_batch=5", "model.recompute=selective"};
+    static const char *const layouts[] = {"parallel.zero=0",     "parallel.zero=1",
+                                          "parallel.zero=2",     "model.recompute=full",
+                                          "train.micro_batch=5", "model.recompute=none"};
     static const char *const of_two[] = {
         "parallel={tp: 2, share_gpu: true}",
         "parallel={tp: 2, sequence: false, share_gpu: true}",
