@@ -15,7 +15,6 @@ written() { # what a build of ./tree would hold
     sed -n 's/^const char core_commit\[\] = "\(.*\)";$/\1/p' commit.c
 }
 mkdir tree
-export GIT_CEILING_DIRECTORIES=$PWD
 [ "$(written)" = "" ] || fail "without git: $(written)"
 git -C tree init -q
 echo 1 >tree/file
@@ -28,3 +27,8 @@ written >/dev/null
 [ "$(stat -c %Y commit.c)" = 1 ] || fail "what has not changed is written again"
 echo 2 >tree/file
 [ "$(written)" = "$want-dirty" ] || fail "a changed tree: $(written), not $want-dirty"
+rm -rf tree/.git
+git init -q
+git add tree
+git -c user.name=a -c user.email=a@b commit -qm outer
+[ "$(written)" = "" ] || fail "a folder in somebody else's repository: $(written)"
