@@ -97,19 +97,6 @@ static status_t write_card(const struct arguments *a, const struct checkpoint_so
     return file_replace(path, text, strlen(text));
 }
 
-/* Neither a model nor a run is there. */
-static status_t check_folder(const char *folder)
-{
-    static const char *const names[] = {"config.json", "config.yaml"};
-    for (int i = 0; i < 2; i++) {
-        char path[PATH_MAX];
-        file_join(path, sizeof path, folder, names[i]);
-        if (file_exists(path))
-            return status_set(STATUS_IO, "%s: exists; give another folder", path);
-    }
-    return STATUS_OK;
-}
-
 static status_t write_model(const struct arguments *a, struct checkpoint_source *s)
 {
     struct arch arch;
@@ -119,7 +106,7 @@ static status_t write_model(const struct arguments *a, struct checkpoint_source 
     TRY(hf_config_check(&arch, family));
     tokenizer_folder(tokenizer, a, s);
     TRY(end_of_text(tokenizer, &eos));
-    TRY(check_folder(a->folder));
+    TRY(hf_files_check_free(a->folder));
     TRY(file_make_dirs(a->folder));
     TRY(hf_write(a->folder, s, &arch, a->dtype, a->shard_mb * 1000000));
     TRY(hf_files_copy(a->folder, tokenizer));

@@ -111,6 +111,7 @@ static status_t make_config(struct job *j)
 static status_t prepare(struct job *j)
 {
     TRY(hf_config_read(j->args->folder, &j->arch, &j->family));
+    TRY(hf_files_check_free(j->args->run_dir));
     TRY(make_config(j));
     TRY(layout_init(&j->layout, &j->config, comm_rank(j->world), comm_size(j->world)));
     TRY(param_table_init(&j->whole, &j->arch, NULL, 0));

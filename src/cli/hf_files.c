@@ -27,3 +27,15 @@ status_t hf_files_copy(const char *to, const char *from)
     }
     return STATUS_OK;
 }
+
+status_t hf_files_check_free(const char *folder)
+{
+    static const char *const taken[] = {"config.json", "config.yaml", "model.h5"};
+    for (size_t i = 0; i < sizeof taken / sizeof *taken; i++) {
+        char path[PATH_MAX];
+        file_join(path, sizeof path, folder, taken[i]);
+        if (file_exists(path))
+            return status_set(STATUS_IO, "%s: exists; give another folder", path);
+    }
+    return STATUS_OK;
+}

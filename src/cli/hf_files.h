@@ -5,3 +5,7 @@
 
 /* Copy those that `from` has, byte for byte: the tokenizer's and the chat template.  STATUS_IO. */
 MUST_USE status_t hf_files_copy(const char *to, const char *from);
+
+/* The folder holds neither a Hugging Face model nor a run nor a checkpoint, if it is there at all.
+ * STATUS_IO names what it holds. */
+MUST_USE status_t hf_files_check_free(const char *folder);

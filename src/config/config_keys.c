@@ -95,7 +95,8 @@ const struct config_key config_keys[] = {
      .doc =
          "activations that backward computes again instead of keeping them: less "
          "memory, more time.  selective: those of norms, which cost a pass over memory "
-         "(on CPUs less than can be measured); full: all but the input of each block"},
+         "(on CPUs less than can be measured), and always where parallel.sequence shards "
+         "rows; full: all but the input of each block"},
 
     {"data.tokenizer", CONFIG_TEXT, AT(tokenizer), 0, 4095, .initial = "",
      .doc =

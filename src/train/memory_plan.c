@@ -150,8 +150,7 @@ void memory_plan_print(const struct memory_plan *p, int n_ranks)
     log_info("memory of a rank, bytes:");
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         log_info("  %-14s %15zu", parts[i].what, parts[i].bytes);
-    log_info("  %-14s %15zu on each of %d ranks", "sum", memory_plan_total_bytes(p),
-             n_ranks);
+    log_info("  %-14s %15zu on rank 0 of %d", "sum", memory_plan_total_bytes(p), n_ranks);
 }
 
 /* The number in `file` behind `key` (or at its start if key is ""), times `unit`; -1 if there
@@ -221,7 +220,8 @@ static void advise(char *text, size_t bytes, const struct config *c,
              : c->zero == 0 ? "set parallel.zero: 1, "
                             : "set parallel.zero: 2, ",
              c->checkpoint_async && !gpu ? "set checkpoint.async: false, " : "");
-    snprintf(text, bytes, "%s%suse more %s", keys, keys[0] ? "or " : "",
+    snprintf(text, bytes,
+             "%ssplit the model further (parallel.tp, parallel.pp), or use more %s", keys,
              gpu ? "GPUs" : "hosts");
 }
 
@@ -261,7 +261,7 @@ status_t memory_plan_check(const struct memory_plan *p, const struct config *c,
                            const struct layout *l, struct comm *world,
                            const struct device *dev)
 {
-    char advice[160];
+    char advice[224];
     advise(advice, sizeof advice, c, l, !device_is_host(dev));
     const struct memory_note mine = note_of(p, dev);
     const int size = comm_size(world);

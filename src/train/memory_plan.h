@@ -37,7 +37,7 @@ MUST_USE status_t memory_plan_imagine(struct memory_plan *p, const struct config
                                       int rank, int ranks, struct device *dev,
                                       enum dtype dtype, int n_threads);
 
-/* One line of log_info a part, and the sum. */
+/* One line of log_info a part, and the sum: of rank 0, whose log it is. */
 void memory_plan_print(const struct memory_plan *p, int n_ranks);
 
 /* Do the plans of all ranks on this host fit in what it has free, and those on one GPU in what

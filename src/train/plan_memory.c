@@ -8,7 +8,7 @@
 #include "train/products.h"
 
 /* How often the dearest rank fits into what is free here. */
-static void print_room(FILE *out, const struct memory_plan *most,
+static void print_room(FILE *out, int ranks, const struct memory_plan *most,
                        const struct device *dev)
 {
     const size_t bytes = memory_plan_device_bytes(most);
@@ -24,9 +24,10 @@ static void print_room(FILE *out, const struct memory_plan *most,
                                          : "too few for a rank");
     }
     if (available >= 0 && host > 0)
-        fprintf(out, "this host has %.1f MB free: enough for %" PRId64 " rank%s\n",
-                (double)available / MB, available / (int64_t)host,
-                available / (int64_t)host == 1 ? "" : "s");
+        fprintf(
+            out, "this host has %.1f MB free: enough for %" PRId64 " of %d such ranks\n",
+            (double)available / MB,
+            available / (int64_t)host < ranks ? available / (int64_t)host : ranks, ranks);
 }
 
 static void print_row(FILE *out, int stage, const struct memory_plan *p)
@@ -58,7 +59,7 @@ static status_t print_stages(const struct config *c, const int sizes[MESH_AXES],
         print_row(out, stage, &p);
         if (memory_plan_total_bytes(&p) > memory_plan_total_bytes(&most)) most = p;
     }
-    print_room(out, &most, dev);
+    print_room(out, a_stage * sizes[MESH_PP], &most, dev);
     return STATUS_OK;
 }
 

@@ -44,6 +44,13 @@ for family in gpt2 llama qwen2 olmo2 smollm3 gpt_neox; do
     expect 0 "$YOKE" diff --tensors $family again_$family
     expect 6 "$YOKE" export $family out_$family # nothing is replaced
     expect 6 "$YOKE" export $family $family     # and no run becomes a model
+    expect 6 "$YOKE" export $family $family/step-00000000
+    cp $family/config.yaml before
+    rm -rf $family/step-00000009 && mv $family/step-00000000 $family/step-00000009
+    expect 6 "$YOKE" import out_$family $family # nor a run another
+    mv $family/step-00000009 $family/step-00000000
+    cmp -s $family/config.yaml before || fail "an import that was refused changes a configuration"
+    expect 6 "$YOKE" import out_$family out_$family
     expect 0 "$YOKE" export $family half_$family --dtype bf16
     expect 0 "$YOKE" import half_$family back_$family
     perplexity_is back_$family "$want" 0.2

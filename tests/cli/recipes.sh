@@ -15,7 +15,7 @@ recipes=$(grep -l '^# Published for' "$YOKE_SOURCE"/configs/*.yaml | wc -l)
 [ "$(tail -n 1 out)" = "recipes: $recipes of $recipes ran" ] || fail "$(cat out)"
 "$smoke" --ranks 2 --dial 64 --out "$PWD/smoke" pythia-70m >out 2>&1 || fail "$(cat out)"
 [ "$(tail -n 1 out)" = "recipes: 1 of 1 ran" ] || fail "$(cat out)"
-grep -q 'on each of 2 ranks' smoke/pythia-70m/log || fail "not on two ranks: $(cat smoke/pythia-70m/log)"
+grep -q 'on rank 0 of 2' smoke/pythia-70m/log || fail "not on two ranks: $(cat smoke/pythia-70m/log)"
 
 # each says where it comes from and what it is made for
 for config in $(grep -l '^# Published for' "$YOKE_SOURCE"/configs/*.yaml); do

@@ -37,13 +37,13 @@ if unshare -m true 2>/dev/null; then
             timeout 60 "$@") >said/out 2>said/err
     }
     little "$YOKE" train good.yaml --set train.device=cpu --set train.micro_batch=2 && fail "no room, but it trains"
-    grep -q 'MB are free; lower train.micro_batch, set model.recompute: full, set checkpoint.async: false, or use more hosts$' \
+    grep -q 'MB are free; lower train.micro_batch, set model.recompute: full, set checkpoint.async: false, split the model further (parallel.tp, parallel.pp), or use more hosts$' \
         said/err || fail "advice: $(cat said/err)"
     little "$YOKE" train good.yaml --set train.device=cpu --set train.micro_batch=1 --set model.recompute=full \
         --set checkpoint.async=false && fail "no room, but it trains"
-    grep -q 'MB are free; use more hosts$' said/err || fail "advice: $(cat said/err)"
+    grep -q 'MB are free; split the model further (parallel.tp, parallel.pp), or use more hosts$' said/err || fail "advice: $(cat said/err)"
     little "$YOKE" plan good.yaml --set train.device=cpu || fail "plan"
-    grep -q '^this host has 0.5 MB free: enough for 0 ranks$' said/out || fail "$(cat said/out)"
+    grep -q '^this host has 0.5 MB free: enough for 0 of 1 such ranks$' said/out || fail "$(cat said/out)"
 else
     echo "skipped: this machine does not let us pretend that memory is short"
 fi
