@@ -6,7 +6,7 @@ set -euo pipefail
 packages=(gcc libc6-dev cmake ninja-build pkg-config openmpi-bin libopenmpi-dev libhdf5-dev
     libdnnl-dev libyaml-dev libjansson-dev libxxhash-dev libpcre2-dev libutf8proc-dev libssl-dev
     zlib1g-dev libzstd-dev)
-test_packages=(libcmocka-dev g++ clang clang-format libclang-rt-dev libomp-dev hdf5-tools patchelf
+test_packages=(libcmocka-dev git g++ clang clang-format libclang-rt-dev libomp-dev hdf5-tools patchelf
     binutils busybox-static slurmctld slurmd slurm-client munge)
 
 case "${1-}" in

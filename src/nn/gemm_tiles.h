@@ -61,6 +61,7 @@ struct gemm_kernel {
 void gemm_pack(const struct gemm_kernel *kernel, void *to, const struct gemm_operand *o,
                int64_t rows, int64_t depth, bool second);
 
+/* The rows of a first operand's packed panel. */
 struct gemm_rows gemm_packed_rows(const struct gemm_kernel *kernel, const void *panel);
 
 /* bf16: tile registers (Intel's Advanced Matrix Extensions), 512-bit dot products (AVX512-BF16). */

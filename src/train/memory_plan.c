@@ -240,20 +240,18 @@ static status_t judge(const struct memory_note *all, int size,
         gpu_ranks++;
     }
     const int64_t available = memory_available_bytes();
-    if (available >= 0 && on_host > (size_t)available) {
+    if (available >= 0 && on_host > (size_t)available)
         return status_set(STATUS_NOMEM,
                           "host %s: %d ranks need %.1f MB, %.1f MB are free; %s",
                           mine->host, host_ranks, (double)on_host * 1e-6,
                           (double)available * 1e-6, advice);
-    }
-    if (mine->gpu[0] && on_gpu > (size_t)mine->gpu_free) {
+    if (mine->gpu[0] && on_gpu > (size_t)mine->gpu_free)
         return status_set(
             STATUS_NOMEM,
             "host %s, GPU %s: %d ranks need %.1f MB, libraries included, %.1f MB are "
             "free; %s",
             mine->host, mine->gpu, gpu_ranks, (double)on_gpu * 1e-6,
             (double)mine->gpu_free * 1e-6, advice);
-    }
     return STATUS_OK;
 }
 

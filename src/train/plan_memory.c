@@ -7,7 +7,7 @@
 #include "train/place.h"
 #include "train/products.h"
 
-/* How often the dearest rank fits into what is free here. */
+/* How many of `ranks` like the dearest fit into what is free here. */
 static void print_room(FILE *out, int ranks, const struct memory_plan *most,
                        const struct device *dev)
 {
