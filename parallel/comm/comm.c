@@ -189,11 +189,14 @@ enum dtype comm_wire(const struct comm *c, const struct comm_job *job)
     return sums && job->t == DTYPE_F32 ? c->wire : job->t;
 }
 
-/* The others' slices, own slice to all others, or both; what a root sends to all. */
+/* The others' slices, own slice to all others who do not have it, or both; what a root sends to
+ * all. */
 static uint64_t bytes_to_send(const struct comm *c, const struct comm_job *job)
 {
-    const uint64_t others = (uint64_t)(c->size - 1);
     int64_t first, own;
+    int index;
+    const int with_it = job->window ? comm_near(c, &index) : 1;
+    const uint64_t others = (uint64_t)(c->size - with_it);
     comm_job_slice(job, c->size, c->rank, &first, &own);
     uint64_t elements = 0, bytes = 0;
     if (job->kind == COMM_KIND_REDUCE_SCATTER || job->kind == COMM_KIND_ALL_REDUCE)
@@ -290,9 +293,12 @@ static void start(struct comm_request *r, const struct comm_job *job)
     if (c->size == 1) return;
     const double begun = clock_seconds();
     r->job = *job;
+    r->job.window = comm_window_find(c, job->x, (size_t)job->n * dtype_bytes(job->t),
+                                     &r->job.window_offset);
+    CHECK(!r->job.window || job->kind == COMM_KIND_ALL_GATHER);
     r->busy = true;
     r->begun = begun;
-    c->stats.bytes_sent += bytes_to_send(c, job);
+    c->stats.bytes_sent += bytes_to_send(c, &r->job);
     c->ops->begin(r);
     c->stats.seconds += clock_seconds() - begun;
 }

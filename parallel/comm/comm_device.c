@@ -194,11 +194,12 @@ void comm_leave_device(struct comm *world)
     world->ops = &comm_exchange_ops;
 }
 
-/* c's ranks read each other's memory if they can. */
+/* c's ranks read each other's memory if all can. */
 static void share(struct comm *c, const char **why)
 {
     comm_host_open(c, why);
-    c->ops = c->host ? &comm_shared_ops : &comm_exchange_ops;
+    const bool all = c->host && c->host->n_near == c->size;
+    c->ops = all ? &comm_shared_ops : &comm_exchange_ops;
 }
 
 /* Within a host; what spans several still goes over MPI. */

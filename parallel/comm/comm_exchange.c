@@ -118,7 +118,8 @@ struct leg {
     int peer;
     bool send;
     char *p;
-    int bytes; /* 0: nothing to do */
+    int bytes;  /* 0: nothing to do, unless */
+    bool token; /* an empty message says that a slice is where it should be */
 };
 
 /* Piece `round` of rank's slice; *count is 0 behind its end. */
@@ -189,7 +190,9 @@ static struct leg leg_of(const struct comm_exchange *e, int64_t round, int k)
     case PHASE_SCATTER:
         if (sender == e->job.root) leg.p = piece_of(e, receiver, round, &count);
         break;
-    default: /* PHASE_GATHER; the root of a broadcast has everything */
+    default: /* PHASE_GATHER; a window's slices are with near ranks, the root has everything */
+        leg.token = e->job.window && round == 0 && comm_is_near(c, leg.peer);
+        if (e->job.window && comm_is_near(c, leg.peer)) break;
         if (!rooted || receiver != e->job.root)
             leg.p = piece_of(e, sender, round, &count);
         if (!leg.send && packs(e)) leg.p = staged(e, round, distance);
@@ -230,12 +233,12 @@ static void post(struct comm_exchange *e, int64_t round)
         struct leg leg = leg_of(e, round, k);
         pending[k] = MPI_REQUEST_NULL;
         if (leg.bytes && leg.send && packs(e)) pack(e, round, k / 2 + 1, &leg);
-        if (leg.bytes && leg.send)
+        if ((leg.bytes || leg.token) && leg.send)
             comm_mpi_check(c,
                            MPI_Isend(leg.p, leg.bytes, MPI_BYTE, leg.peer, e->job.tag,
                                      c->mpi->line, &pending[k]),
                            "Isend", leg.bytes);
-        else if (leg.bytes)
+        else if (leg.bytes || leg.token)
             comm_mpi_check(c,
                            MPI_Irecv(leg.p, leg.bytes, MPI_BYTE, leg.peer, e->job.tag,
                                      c->mpi->line, &pending[k]),

@@ -67,13 +67,16 @@ static bool make_board(struct comm_host *h, struct card *card)
     return true;
 }
 
-static bool same_host(const struct card *cards, int size)
+static bool same_host(const struct card *a, const struct card *b)
 {
-    for (int rank = 1; rank < size; rank++)
-        if (strcmp(cards[rank].boot, cards[0].boot) != 0 ||
-            strcmp(cards[rank].host, cards[0].host) != 0)
-            return false;
-    return true;
+    return strcmp(a->boot, b->boot) == 0 && strcmp(a->host, b->host) == 0;
+}
+
+static bool all_on_one(const struct card *cards, int size)
+{
+    int rank = 1;
+    while (rank < size && same_host(&cards[rank], &cards[0])) rank++;
+    return rank == size;
 }
 
 static bool find_boards(struct comm *c, const struct card *cards)
@@ -81,6 +84,9 @@ static bool find_boards(struct comm *c, const struct card *cards)
     struct comm_host *h = c->host;
     for (int rank = 0; rank < c->size; rank++) {
         const struct card *card = &cards[rank];
+        if (!same_host(card, &cards[c->rank])) continue;
+        if (rank == c->rank) h->index = h->n_near;
+        if (h->n_near++ == 0) h->first = rank;
         h->pids[rank] = card->pid;
         if (card->fd < 0) return false;
         h->boards[rank] =
@@ -109,17 +115,15 @@ void comm_host_open(struct comm *c, const char **why)
     const int fd = mine.fd;
     if (failed) mine.fd = -1;
     comm_mpi_gather_all(c, &mine, sizeof mine, cards);
-    const bool together = same_host(cards, c->size);
-    if (together) {
-        failed = !find_boards(c, cards);
-        comm_max_i64(c, &failed, 1); /* also: all have opened mine */
-    }
+    const bool together = all_on_one(cards, c->size);
+    failed = !find_boards(c, cards);
+    comm_max_i64(c, &failed, 1); /* also: all have opened mine */
     if (fd >= 0) close(fd);
     free(cards);
     *why = !together ? "ranks are on several hosts"
            : failed  ? "ranks may not look at each other's memory here"
                      : "ranks are on one host";
-    if (!together || failed) comm_host_close(c);
+    if (failed || h->n_near == 1) comm_host_close(c);
 }
 
 void comm_host_close(struct comm *c)
@@ -162,6 +166,11 @@ static struct comm_mapping *take(struct comm *world, int32_t pid, uint64_t id)
     return NULL;
 }
 
+void *comm_map_block(const struct comm *c, int rank, const struct device_block *block)
+{
+    return map_of(c->host->pids[rank], block->fd, block->bytes);
+}
+
 char *comm_map(struct comm *c, int rank, const struct device_block *block)
 {
     struct comm *world = c->world;
@@ -169,7 +178,7 @@ char *comm_map(struct comm *c, int rank, const struct device_block *block)
     struct comm_mapping *m = take(world, pid, block->id);
     if (!m) {
         m = malloc(sizeof *m);
-        void *p = m ? map_of(pid, block->fd, block->bytes) : NULL;
+        void *p = m ? comm_map_block(c, rank, block) : NULL;
         if (!p)
             die_with(STATUS_COMM,
                      "rank %d of %d cannot map %zu bytes of rank %d's memory; "

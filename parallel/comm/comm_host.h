@@ -22,7 +22,8 @@ struct comm_notice {
     _Alignas(64) _Atomic uint64_t begun; /* k + 1: what follows is valid */
     int64_t n, unit;
     int32_t kind, type, root, tag;
-    bool in_place; /* the vector lies in `block`, at `offset` */
+    int32_t window; /* the vector lies in it, at `offset`; 0: in none */
+    bool in_place;  /* it does, or lies in `block`, at `offset` */
     struct device_block block;
     uint64_t offset;
     _Alignas(64) _Atomic uint64_t left; /* k + 1: it looks at nobody's vector any more */
@@ -35,19 +36,22 @@ struct comm_board {
 
 struct comm_host {
     struct comm_board *mine;
-    struct comm_board **boards; /* [size]; mine among them */
+    struct comm_board **boards; /* [size]; mine among them; NULL: that rank is not near */
     int32_t *pids;              /* [size] */
+    int n_near, first;          /* near ranks, and the first of them */
+    int index;                  /* this one's among them */
     uint64_t n_begun;           /* operations of this rank */
     bool busy[COMM_NOTICES];    /* mine */
 };
 
-/* Make c->host if all its ranks are processes of one host that may look at each other's memory,
- * else leave it NULL; *why (static text) says what is in the way.  Collective on c; the same on all
- * ranks. */
+/* Make c->host if other ranks of c are processes of this host, and all that are near each other may look
+ * at each other's memory, else leave it NULL.  *why (static text) says whether all are near each other,
+ * and if not, what is in the way; it is the same on all ranks.  Collective on c. */
 void comm_host_open(struct comm *c, const char **why);
 void comm_host_close(struct comm *c);
 
-/* The block of rank `rank` of c, mapped here until comm_unmap_all, or until many others were mapped
- * since.  Dies if that is refused. */
+/* A block of rank `rank` of c, mapped here until munmap; NULL: that is refused. */
+void *comm_map_block(const struct comm *c, int rank, const struct device_block *block);
+/* The same, until comm_unmap_all, or until many others were mapped since.  Dies if that is refused. */
 char *comm_map(struct comm *c, int rank, const struct device_block *block);
 void comm_unmap_all(struct comm *world);

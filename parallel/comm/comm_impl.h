@@ -32,6 +32,8 @@ struct comm_job {
     struct comm_message messages[COMM_MAX_MESSAGES];
     int n_messages;
     int tag;
+    int32_t window; /* that x lies in, and where; 0: in none */
+    size_t window_offset;
 };
 
 /* Rank's slice of the vector, in elements. */
@@ -65,7 +67,9 @@ struct comm {
     enum dtype wire;        /* of sums of fp32 */
     struct device *device;  /* NULL: host memory */
     void *line;             /* the library's communicator; NULL: none, or the world's */
-    struct comm_host *host; /* the others' memory; NULL: not all ranks are on one host */
+    struct comm_host *host; /* the memory of near ranks; NULL: there are none */
+    struct comm_window *windows;
+    int32_t n_windows; /* that there have been */
 
     /* only of the comm over all ranks */
     const struct comm_library *library; /* NULL: none is used */
@@ -165,6 +169,12 @@ bool comm_exchange_advance(struct comm_exchange *e, bool wait);
 /* Move all operations of the world on that only the host moves.  Whoever waits calls it again and
  * again: what another rank needs before it can do what is waited for may be among them. */
 void comm_progress(struct comm *world);
+
+/* Is it a process of this host with which this rank may have memory together?  Itself: yes. */
+bool comm_is_near(const struct comm *c, int rank);
+/* The number of the window of c that x[0..bytes) lies in, and where; 0: in none that another has. */
+int32_t comm_window_find(const struct comm *c, const void *x, size_t bytes,
+                         size_t *offset);
 
 /* Of this boot of this machine; its name where it tells none. */
 void comm_boot_id(char *id, size_t bytes);

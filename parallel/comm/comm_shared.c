@@ -4,7 +4,7 @@
  * (comm_host.h), and as soon as all have, every rank does its part of the work on all vectors.
  * Reduce-scatter: it adds the parts of its slice in rank order.  All-reduce: the same, and it
  * writes the sums to everybody's vector while they are in its cache.  All-gather: it copies each
- * slice from its owner.  Broadcast: it copies the root's vector.  Nobody needs what another is
+ * slice from its owner, unless they have the vector together (comm_window.c).  Broadcast: it copies the root's vector.  Nobody needs what another is
  * still to make, so a rank's part is one piece of work, and a rank that computes instead keeps
  * nobody from doing his.  An operation is done when all have said that they are.
  *
@@ -68,10 +68,11 @@ static bool announce(struct comm_request *r)
     n->type = (int32_t)job->t;
     n->root = job->root;
     n->tag = job->tag;
-    size_t offset = 0;
-    n->in_place =
-        device_find_shared(c->world->shares, job->x, (size_t)job->n * dtype_bytes(job->t),
-                           &n->block, &offset);
+    size_t offset = job->window_offset;
+    n->window = job->window;
+    n->in_place = n->window || device_find_shared(c->world->shares, job->x,
+                                                  (size_t)job->n * dtype_bytes(job->t),
+                                                  &n->block, &offset);
     n->offset = offset;
     atomic_store_explicit(&n->begun, s->number + 1, memory_order_release);
     s->n_seen = 0;
@@ -111,8 +112,11 @@ static void compare(const struct comm_request *r)
     const struct comm_notice *mine = notice_of(c, c->rank, s->number);
     for (int rank = 0; rank < c->size; rank++) {
         const struct comm_notice *n = notice_of(c, rank, s->number);
+        const bool apart =
+            n->window != mine->window || (mine->window && n->offset != mine->offset);
         if (n->kind != mine->kind || n->n != mine->n || n->unit != mine->unit ||
-            n->type != mine->type || n->root != mine->root || n->tag != mine->tag)
+            n->type != mine->type || n->root != mine->root || n->tag != mine->tag ||
+            apart)
             die_with(STATUS_COMM,
                      "rank %d of %d began %s of %lld (tag %d) where rank %d began %s of "
                      "%lld (tag %d)",
@@ -179,10 +183,12 @@ static void fetch(const struct comm_request *r, int rank, int64_t first, int64_t
 /* Beginning with the rank behind us, so that no rank is everybody's first. */
 static void fetch_slices(const struct comm_request *r)
 {
+    const struct shared *s = r->state;
     const struct comm *c = r->c;
     for (int distance = 1; distance < c->size; distance++) {
         const int rank = (c->rank + distance) % c->size;
         int64_t first, count;
+        if (s->vectors[rank] == r->job.x) continue; /* in a window */
         comm_job_slice(&r->job, c->size, rank, &first, &count);
         fetch(r, rank, first, count);
     }
@@ -224,8 +230,8 @@ static void work_together(struct comm_request *r)
     }
     for (int rank = 0; rank < c->size; rank++) {
         const struct comm_notice *n = notice_of(c, rank, s->number);
-        s->vectors[rank] =
-            rank == c->rank ? r->job.x : comm_map(c, rank, &n->block) + n->offset;
+        const bool mine = rank == c->rank || n->window;
+        s->vectors[rank] = mine ? r->job.x : comm_map(c, rank, &n->block) + n->offset;
     }
     work(r);
     leave(r);

@@ -131,6 +131,12 @@ void device_free(struct device *d, void **p, size_t bytes)
     *p = NULL;
 }
 
+void device_leave(struct device *d, void **p, size_t bytes)
+{
+    if (*p && d->ops->leave) d->ops->leave(d, *p);
+    device_free(d, p, bytes);
+}
+
 size_t device_allocated_bytes(const struct device *d)
 {
     return d->allocated_bytes;

@@ -73,6 +73,9 @@ size_t device_allocated_bytes(const struct device *d); /* now, over all live blo
 MUST_USE status_t device_alloc_shared(struct device *d, size_t bytes, const char *purpose,
                                       void **p);
 void device_set_shared(struct device *d, bool shared);
+/* Give such memory back, but keep it for those who have it mapped; device_free takes it from them.
+ * NULL-safe; nulls. */
+void device_leave(struct device *d, void **p, size_t bytes);
 
 /* A block that can be mapped: descriptor `fd` of this process. */
 struct device_block {

@@ -122,26 +122,39 @@ static bool find_shared_cpu(const struct device *d, const void *x, size_t bytes,
     return false;
 }
 
-/* Give back its memory, too, if it is a shared block: others may have it mapped, but nobody looks
- * at it any more. */
-static void forget_shared(struct device *d, const void *p)
+/* Taken out of the list; NULL: it is not a shared block. */
+static struct shared_block *take_shared(struct device *d, const void *p)
 {
     struct shared_block *b = d->state, *before = NULL;
     for (; b && b->p != p; b = b->next) before = b;
-    if (!b) return;
+    if (!b) return NULL;
     if (before)
         before->next = b->next;
     else
         d->state = b->next;
-    if (ftruncate(b->block.fd, 0)) {
-    } /* it goes with the last mapping then */
+    return b;
+}
+
+static void close_shared(struct shared_block *b)
+{
+    if (!b) return;
     close(b->block.fd);
     free(b);
 }
 
+static void leave_cpu(struct device *d, void *p)
+{
+    close_shared(take_shared(d, p));
+}
+
+/* The memory of a shared block, too, is given back: others may have it mapped, but nobody looks at it
+ * any more. */
 static void free_cpu(struct device *d, void *p, size_t bytes)
 {
-    forget_shared(d, p);
+    struct shared_block *b = take_shared(d, p);
+    if (b && ftruncate(b->block.fd, 0)) {
+    } /* it goes with the last mapping then */
+    close_shared(b);
     munmap(p, bytes ? bytes : 1);
 }
 
@@ -175,6 +188,7 @@ const struct device_ops device_cpu_ops = {
     .alloc = alloc_cpu,
     .alloc_shared = alloc_shared_cpu,
     .find_shared = find_shared_cpu,
+    .leave = leave_cpu,
     .free = free_cpu,
     .alloc_host = alloc_cpu,
     .free_host = free_cpu,

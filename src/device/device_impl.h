@@ -16,6 +16,7 @@ struct device_ops {
     void *(*alloc_shared)(struct device *d, size_t bytes); /* optional; like alloc */
     bool (*find_shared)(const struct device *d, const void *x, size_t bytes,
                         struct device_block *block, size_t *offset); /* with it */
+    void (*leave)(struct device *d, void *p); /* with it: free will keep it for others */
     void (*free)(struct device *d, void *p, size_t bytes);
     void *(*alloc_host)(struct device *d, size_t bytes); /* zeroed; NULL: none left */
     void (*free_host)(struct device *d, void *p, size_t bytes);

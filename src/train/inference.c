@@ -128,29 +128,50 @@ static void pin(struct inference *i)
 
 /* ---- weights -------------------------------------------------------------------------------- */
 
-static status_t load_weights(struct inference *i)
+static status_t take_weights(struct inference *i)
+{
+    const struct param_table *p = &i->params;
+    i->weight_bytes = arena_align((size_t)p->n_elements * dtype_bytes(i->dtype));
+    if (i->world)
+        return comm_window_alloc(i->layout.data, i->device, i->weight_bytes, "weights",
+                                 &i->weights);
+    return device_alloc(i->device, i->weight_bytes, "weights", &i->weights);
+}
+
+static void free_weights(struct inference *i)
+{
+    if (i->weights && i->world)
+        comm_window_free(i->layout.data, i->device, &i->weights);
+    else if (i->weights)
+        device_free(i->device, &i->weights, i->weight_bytes);
+}
+
+/* Ranks of a host that have weights together read and round a part each. */
+static status_t read_weights(struct inference *i)
 {
     const struct checkpoint *ckpt = i->checkpoint;
-    TRY(param_table_init(&i->params, &i->config.arch, i->world ? &i->layout.shard : NULL,
-                         0));
-    i->weight_bytes = (size_t)i->params.n_elements * dtype_bytes(i->dtype);
-    TRY(device_alloc(i->device, i->weight_bytes, "weights", &i->weights));
-    struct checkpoint_range all = {.count = i->params.n_elements, .master = i->weights};
-    if (device_is_host(i->device) && i->dtype == DTYPE_F32)
-        return checkpoint_read(ckpt, &i->whole, &i->params, &all, 1);
-
-    const size_t bytes = (size_t)i->params.n_elements * sizeof(float);
-    float *master = malloc(bytes);
-    void *rounded = malloc(i->weight_bytes);
+    int index = 0;
+    const int n_near = i->world ? comm_near(i->layout.data, &index) : 1;
+    struct checkpoint_range part = {0};
+    comm_slice(i->params.n_elements, n_near, index, &part.start, &part.count);
+    char *to = (char *)i->weights + (size_t)part.start * dtype_bytes(i->dtype);
+    if (device_is_host(i->device) && i->dtype == DTYPE_F32) {
+        part.master = (float *)(void *)to;
+        return checkpoint_read(ckpt, &i->whole, &i->params, &part, 1);
+    }
+    const size_t bytes = (size_t)part.count * sizeof(float);
+    const size_t rounded_bytes = (size_t)part.count * dtype_bytes(i->dtype);
+    float *master = malloc(bytes + 1);
+    void *rounded = malloc(rounded_bytes + 1);
     status_t st =
         master && rounded
             ? STATUS_OK
             : status_set(STATUS_NOMEM, "no memory for %zu bytes of weights", bytes);
-    all.master = master;
-    if (st == STATUS_OK) st = checkpoint_read(ckpt, &i->whole, &i->params, &all, 1);
+    part.master = master;
+    if (st == STATUS_OK) st = checkpoint_read(ckpt, &i->whole, &i->params, &part, 1);
     if (st == STATUS_OK) {
-        dtype_convert(rounded, i->dtype, master, DTYPE_F32, all.count);
-        device_copy_in(i->device, i->weights, rounded, i->weight_bytes);
+        dtype_convert(rounded, i->dtype, master, DTYPE_F32, part.count);
+        device_copy_in(i->device, to, rounded, rounded_bytes);
     }
     free(rounded);
     free(master);
@@ -292,20 +313,23 @@ status_t inference_load(struct inference *i, const struct inference_room *room)
     if (i->world) TRY(comm_agree(i->world, layout_sizes(c, comm_size(i->world), sizes)));
     TRY(find_place(i));
     pin(i);
-    TRY(agree(i, load_weights(i)));
+    TRY(agree(i, param_table_init(&i->params, &c->arch,
+                                  i->world ? &i->layout.shard : NULL, 0)));
+    TRY(agree(i, take_weights(i)));
+    TRY(agree(i, read_weights(i)));
     return agree(i, make_model(i, room));
 }
 
 void inference_release(struct inference *i)
 {
-    void *weights = i->weights, *activations = i->arena.base;
+    void *activations = i->arena.base;
     if (i->device) device_wait(i->device);
     model_decoder_destroy(&i->decoder);
     model_destroy(&i->model);
     nn_destroy(&i->nn);
     drop_buffers(i);
     if (i->device) {
-        device_free(i->device, &weights, i->weight_bytes);
+        free_weights(i);
         device_free(i->device, &activations, i->arena.capacity_bytes);
     }
     if (i->world) {

@@ -82,8 +82,12 @@ status_t memory_plan_make(struct memory_plan *p, const struct parts_options *o,
     const struct inputs_shape shape = parts_inputs(o, schedule);
     struct arena arena = arena_measure();
     struct inputs inputs;
+    int index;
     *p = (struct memory_plan){.padded_elements = parts_padded_elements(o)};
-    p->weights = arena_align((size_t)p->padded_elements * dtype_bytes(o->dtype));
+    const size_t weights =
+        arena_align((size_t)p->padded_elements * dtype_bytes(o->dtype));
+    p->n_near = parts_near(o, &index);
+    p->weights = index == 0 ? weights : 0;
     TRY(measure_state(p, o));
     TRY(measure_passes(p, o, schedule, n_threads));
     TRY(inputs_init(&inputs, &arena, o->device, &shape));
@@ -147,9 +151,14 @@ void memory_plan_print(const struct memory_plan *p, int n_ranks)
         {"scratch", p->scratch},         {"batches ahead", p->batches},
         {"host staging", p->staging},    {"host mirror", p->mirror},
     };
+    char together[64] = "";
+    if (p->n_near > 1)
+        snprintf(together, sizeof together, ", one copy for %d ranks of a host",
+                 p->n_near);
     log_info("memory of a rank, bytes:");
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        log_info("  %-14s %15zu", parts[i].what, parts[i].bytes);
+        log_info("  %-14s %15zu%s", parts[i].what, parts[i].bytes,
+                 i == 0 ? together : "");
     log_info("  %-14s %15zu on rank 0 of %d", "sum", memory_plan_total_bytes(p), n_ranks);
 }
 

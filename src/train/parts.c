@@ -5,6 +5,12 @@ int64_t parts_unit_align(const struct config *c, const struct layout *l)
     return c->zero == 2 ? dp_padded_elements(1, comm_size(l->data)) : 0;
 }
 
+int parts_near(const struct parts_options *o, int *index)
+{
+    *index = 0;
+    return o->config->zero == 0 ? 1 : comm_near(o->layout->data, index);
+}
+
 int64_t parts_padded_elements(const struct parts_options *o)
 {
     return dp_padded_elements(o->params->n_elements, comm_size(o->layout->data));

@@ -20,6 +20,10 @@ struct parts_options {
     enum dtype dtype; /* of weights and activations */
 };
 
+/* How many ranks have one copy of these weights together, and how many of them come before this one: those
+ * of one host, where each updates only what it owns (ZeRO).  1 and 0: this rank has its own. */
+int parts_near(const struct parts_options *o, int *index);
+
 /* Flat elements of this rank's buffers, padding included. */
 int64_t parts_padded_elements(const struct parts_options *o);
 /* Units of the parameter table begin at multiples of this. */

@@ -7,8 +7,9 @@
 #include "train/place.h"
 #include "train/products.h"
 
-/* How many of `ranks` like the dearest fit into what is free here. */
-static void print_room(FILE *out, int ranks, const struct memory_plan *most,
+/* How many of `ranks` like the dearest fit into what is free here, `saved` bytes less if all do, because
+ * ranks of one host share weights. */
+static void print_room(FILE *out, int ranks, const struct memory_plan *most, size_t saved,
                        const struct device *dev)
 {
     const size_t bytes = memory_plan_device_bytes(most);
@@ -23,7 +24,13 @@ static void print_room(FILE *out, int ranks, const struct memory_plan *most,
                 bytes <= info.free_bytes ? "a rank fits, if its libraries do"
                                          : "too few for a rank");
     }
-    if (available >= 0 && host > 0)
+    if (saved > 0)
+        fprintf(out, "on one host its %d ranks share weights: %.1f MB less together\n",
+                ranks, (double)saved / MB);
+    if (available >= 0 && saved > 0 && host * (size_t)ranks <= (size_t)available + saved)
+        fprintf(out, "this host has %.1f MB free: enough for all %d ranks\n",
+                (double)available / MB, ranks);
+    else if (available >= 0 && host > 0)
         fprintf(
             out, "this host has %.1f MB free: enough for %" PRId64 " of %d such ranks\n",
             (double)available / MB,
@@ -52,14 +59,21 @@ static status_t print_stages(const struct config *c, const int sizes[MESH_AXES],
             "device      host\n",
             device_name(dev), dtype_name(t));
     struct memory_plan most = {0};
+    /* of as many ranks one has the weights */
+    const int sharers =
+        device_is_host(dev) && c->zero > 0 && c->comm == COMM_TRANSPORT_AUTO
+            ? sizes[MESH_DP] * sizes[MESH_CP]
+            : 1;
+    size_t saved = 0;
     for (int stage = 0; stage < sizes[MESH_PP]; stage++) {
         struct memory_plan p; /* stages are the outermost axis of the mesh */
         TRY(memory_plan_imagine(&p, c, a_stage * stage, a_stage * sizes[MESH_PP], dev, t,
                                 threads));
         print_row(out, stage, &p);
+        saved += p.weights * (size_t)(a_stage - a_stage / sharers);
         if (memory_plan_total_bytes(&p) > memory_plan_total_bytes(&most)) most = p;
     }
-    print_room(out, a_stage * sizes[MESH_PP], &most, dev);
+    print_room(out, a_stage * sizes[MESH_PP], &most, saved, dev);
     return STATUS_OK;
 }
 

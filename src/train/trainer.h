@@ -51,10 +51,11 @@ struct trainer {
     struct memory_plan plan;
     struct device *device;
     enum dtype dtype;    /* of weights and activations */
-    struct arena memory; /* one block: every planned byte of the device */
-    void *weights;       /* [padded_elements] of dtype */
-    float *grads;        /* [padded_elements]; NULL with ZeRO stage 2, which has units */
-    float **unit_grads;  /* [params.n_units]: where backward adds those of each unit */
+    struct arena memory; /* one block: every other planned byte of the device */
+    void *
+        weights; /* [padded_elements] of dtype; a window of layout.data, unless ZeRO is off */
+    float *grads;       /* [padded_elements]; NULL with ZeRO stage 2, which has units */
+    float **unit_grads; /* [params.n_units]: where backward adds those of each unit */
     struct nn *nn;
     struct tp *tp;
     struct cp *cp;

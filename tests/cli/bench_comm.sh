@@ -4,7 +4,7 @@
 
 mpirun -n 2 "$YOKE" bench comm --steps 1 --threads 1 --json >table 2>errors || fail "$(cat errors)"
 grep -q '^{"ranks": 2, "threads": 1, "transport": "shared memory", "mpi": "Open MPI' table || fail "$(cat table)"
-for operation in reduce-scatter all-gather all-reduce; do
+for operation in reduce-scatter all-gather all-reduce 'all-gather of weights'; do
     [[ $(grep -o "\"operation\": \"$operation\", \"bytes\": [0-9]*, \"gb_per_second\": [0-9.]*[1-9]" table | wc -l) -eq 7 ]] ||
         fail "$operation: not 7 lengths: $(cat table)"
 done

@@ -72,9 +72,10 @@ sed -i 's/checkpoint: {interval: 1}/checkpoint: {interval: 0}/' world/good.yaml
 (cd world && "$YOKE" train good.yaml --set train.run_dir=one --set log.interval=1) >said/one 2>&1 || fail "one rank failed"
 
 both tp_dp --set parallel.tp=4 --set log.interval=1
+both mixed --set parallel.tp=2 --set log.interval=1
 both dp_pp --set parallel.tp=2 --set parallel.pp=2 --set log.interval=1
 both pp --set parallel.tp=4 --set parallel.pp=2 --set log.interval=1
-for run in tp_dp dp_pp pp; do
+for run in tp_dp mixed dp_pp pp; do
     grep -q 'host ox1: ranks 0' "said/$run" || fail "$run: ranks are not on ox1: $(cat "said/$run")"
     grep -q 'host ox2: ranks 4' "said/$run" || fail "$run: ranks are not on ox2: $(cat "said/$run")"
     paste <(losses one) <(losses "$run") | awk '
@@ -85,4 +86,6 @@ done
 grep -q 'rank 0: host ox1, dp 0 cp 0 tp 0 pp 0' said/pp || fail "$(cat said/pp)"
 grep -q 'rank 3: host ox1, dp 0 cp 0 tp 3 pp 0' said/pp || fail "$(cat said/pp)"
 grep -q 'rank 4: host ox2, dp 0 cp 0 tp 0 pp 1' said/pp || fail "$(cat said/pp)"
+# of two hosts with two data-parallel ranks each, those of one have weights together
+grep -q 'weights .* one copy for 2 ranks of a host' said/mixed || fail "$(cat said/mixed)"
 echo "two hosts: ok"

@@ -4,6 +4,7 @@
 
 #include <omp.h>
 #include <string.h>
+#include <time.h>
 
 #include "core/rng.h"
 #include "parallel/comm/comm_host.h"
@@ -177,5 +178,86 @@ TEST(threads_share_the_work)
         for (int op = 0; op < OPS; op++) run(c, (enum comm_op)op, x, LONG);
     }
     give(d, x, LONG);
+    leave(c, d);
+}
+
+/* ---- windows --------------------------------------------------------------------------------- */
+
+/* What a rank has not written it sees, however late it is written, and nothing is moved: by ranks that
+ * have all memory together, and (exchange) by those of several hosts that have some. */
+static void check_window(bool exchange)
+{
+    struct comm *c = test_world();
+    struct device *d = enter(c, COMM_TRANSPORT_AUTO);
+    if (exchange) c->ops = &comm_exchange_ops;
+    const int rank = comm_rank(c), size = comm_size(c);
+    const size_t bytes = (size_t)N * sizeof(float);
+    int index;
+    void *p = NULL;
+    assert_int_equal(comm_near(c, &index), size);
+    assert_int_equal(index, rank);
+    ASSERT_OK(comm_window_alloc(c, d, bytes, "a test", &p));
+    assert_int_equal(device_allocated_bytes(d), rank == 0 ? bytes : 0);
+    float *x = p;
+    struct comm_request *r = request_for(c, N);
+    for (int turn = 0; turn < 20; turn++) {
+        const uint64_t sent = comm_stats(c).bytes_sent;
+        const int64_t skip = turn % 5; /* parts of it, too */
+        int64_t start, count;
+        comm_slice(N - skip, size, rank, &start, &count);
+        if (turn % size == rank) nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+        for (int64_t i = start; i < start + count; i++)
+            x[skip + i] = part((uint64_t)turn, rank, i);
+        comm_start_op(r, COMM_ALL_GATHER, x + skip, DTYPE_F32, N - skip, turn);
+        comm_wait(r);
+        check(c, COMM_ALL_GATHER, (uint64_t)turn, x + skip, N - skip);
+        assert_int_equal(comm_stats(c).bytes_sent, sent);
+        comm_barrier(c); /* before anybody writes again */
+    }
+    assert_int_equal(c->n_mappings, 0);
+    comm_request_destroy(&r);
+    comm_window_free(c, d, &p);
+    assert_null(p);
+    assert_int_equal(device_allocated_bytes(d), 0);
+    leave(c, d);
+}
+
+TEST(a_window_is_one_block_for_all)
+{
+    check_window(false);
+    check_window(true);
+}
+
+/* Whoever is done first takes it from nobody. */
+TEST(a_window_lives_as_long_as_somebody_has_it)
+{
+    struct comm *c = test_world();
+    struct device *d = enter(c, COMM_TRANSPORT_AUTO);
+    const int last = comm_size(c) - 1;
+    void *p = NULL;
+    ASSERT_OK(comm_window_alloc(c, d, sizeof(int), "a test", &p));
+    if (comm_rank(c) == 0) *(int *)p = 42;
+    comm_barrier(c);
+    if (comm_rank(c) != last) comm_window_free(c, d, &p);
+    comm_barrier(c);
+    if (comm_rank(c) == last) assert_int_equal(*(int *)p, 42);
+    comm_window_free(c, d, &p);
+    comm_window_free(c, d, &p); /* nothing is left of it */
+    leave(c, d);
+}
+
+TEST(without_shared_memory_every_rank_has_a_window_of_its_own)
+{
+    struct comm *c = test_world();
+    struct device *d = enter(c, COMM_TRANSPORT_MPI);
+    int index;
+    void *p = NULL;
+    assert_int_equal(comm_near(c, &index), 1);
+    assert_int_equal(index, 0);
+    const size_t bytes = (size_t)N * sizeof(float);
+    ASSERT_OK(comm_window_alloc(c, d, bytes, "a test", &p));
+    assert_int_equal(device_allocated_bytes(d), bytes);
+    run(c, COMM_ALL_GATHER, p, N);
+    comm_window_free(c, d, &p);
     leave(c, d);
 }

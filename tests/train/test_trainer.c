@@ -32,17 +32,27 @@ static void close_trainer(struct trainer *t, struct config *c)
     config_release(c);
 }
 
+static bool shares(const struct trainer *t)
+{
+    return t->config->zero > 0 && device_is_host(t->device);
+}
+
 static void check_plan(const char *layout)
 {
     struct trainer t;
     struct config c;
     struct step_stats s;
     open_trainer(&t, &c, layout);
+    const struct parts_options parts = trainer_parts(&t);
+    int index;
     struct memory_plan imagined; /* by yoke plan, which knows of no shared GPU */
     struct config like = c;
     if (strcmp(comm_transport_name(t.world), "nccl") != 0) like.comm = COMM_TRANSPORT_MPI;
     ASSERT_OK(memory_plan_imagine(&imagined, &like, comm_rank(t.world),
                                   comm_size(t.world), t.device, t.dtype, t.n_threads));
+    imagined.n_near = parts_near(&parts, &index);
+    assert_int_equal(imagined.n_near, shares(&t) ? comm_size(t.layout.data) : 1);
+    if (index > 0) imagined.weights = 0; /* nor of hosts */
     assert_memory_equal(&imagined, &t.plan, sizeof imagined);
     assert_int_equal(device_allocated_bytes(t.device), memory_plan_device_bytes(&t.plan));
     assert_int_equal(device_host_bytes(t.device), memory_plan_pinned_bytes(&t.plan));
@@ -159,6 +169,7 @@ TEST(a_step_that_is_not_finite_changes_nothing_on_any_rank)
     float keep;
     train_settle(&t);
     device_copy_out(t.device, &keep, norm, sizeof keep);
+    comm_barrier(t.world);          /* ranks may have it together */
     if (comm_rank(t.world) == last) /* one rank computes nonsense */
         device_copy_in(t.device, norm, &nonsense, sizeof nonsense);
     train_step(&t, &s);

@@ -154,11 +154,14 @@ static int64_t data_parallel(const struct trainer *t)
         .config = t->config, .layout = &t->layout, .params = &t->params});
     const struct comm *c = t->layout.data;
     int64_t bytes = 0;
+    int index;
+    const int n_near = comm_near(c, &index);
     for (int64_t k = 0; k < b.n_buckets && comm_size(c) > 1; k++) {
         int64_t start, end;
         dp_bucket(&b, k, &start, &end);
         const int64_t n = end - start;
-        const int64_t weights = all_gather(n, (int64_t)dtype_bytes(t->dtype), c);
+        const int64_t weights =
+            slice(n, c) * (int64_t)dtype_bytes(t->dtype) * (comm_size(c) - n_near);
         const int times = t->units ? t->schedule.n_micro : 1;
         bytes += t->config->zero == 0 ? all_reduce(n, 4, c)
                                       : times * reduce_scatter(n, 4, c) + weights;
