@@ -2,8 +2,8 @@
  * one thread's.  The panels of the other operand pass by, each packed when it is due, if the kernel needs
  * that, while the lines of the next come in.  What passes is the operand that is the cheaper to pack,
  * since that is done once for each block; what is kept is packed once, or once for PASSING rows where the
- * sum is cut.  Threads take shares as they come: cores are not equally fast where other programs use them
- * too. */
+ * sum is cut.  Threads take shares as they come, the last ones smaller: cores are not equally fast where
+ * other programs use them too. */
 #include <omp.h>
 
 #include "nn/matmul_tiles.h"
@@ -13,7 +13,8 @@ enum {
     PASSING = 768,       /* rows for which sums are kept between the parts of the sum */
     FEW = 2 * GEMM_SIDE, /* rows of a block that are too few to be shared out further */
     SHARES = 4, /* of a thread, least, where a share has this many passing rows: */
-    WORTH = 512
+    WORTH = 512,
+    HALVED = 256 /* with more passing rows a thread's last share comes in halves */
 };
 
 /* The operand `kept` in blocks, and for each the other's rows in parts; and how the sum is cut. */
@@ -23,6 +24,7 @@ struct plan {
     bool first_passes;
     int64_t kept_rows, passing_rows, depth; /* of a part, most */
     int64_t blocks, parts;
+    int64_t cuts; /* into which each of the last parts, one a thread, is cut once more */
 };
 
 static int64_t ceil_div(int64_t a, int64_t b)
@@ -60,6 +62,7 @@ static struct plan plan_of(const struct product *p, const struct gemm_kernel *ke
         t.parts *= 2;
     t.passing_rows = part_rows(t.n_passing, t.parts);
     t.parts = ceil_div(t.n_passing, t.passing_rows);
+    t.cuts = threads > 1 && t.passing_rows > HALVED ? 2 : 1;
     return t;
 }
 
@@ -194,22 +197,37 @@ static void multiply_part(const struct gemm_kernel *kernel, const struct product
     }
 }
 
+/* Piece number i, of which those behind the first `whole` are cut further. */
+static struct piece piece_of(const struct plan *t, int64_t i, int64_t whole)
+{
+    const int64_t k = i < whole ? i : whole + (i - whole) / t->cuts;
+    struct piece w = {.kept = k / t->parts * t->kept_rows,
+                      .passing = k % t->parts * t->passing_rows};
+    w.kept_end = attention_min(w.kept + t->kept_rows, t->n_kept);
+    w.passing_end = attention_min(w.passing + t->passing_rows, t->n_passing);
+    if (i < whole) return w;
+    const int64_t rows = part_rows(t->passing_rows, t->cuts);
+    w.passing = attention_min(w.passing + (i - whole) % t->cuts * rows, w.passing_end);
+    w.passing_end = attention_min(w.passing + rows, w.passing_end);
+    return w;
+}
+
 void NN_CPU(matmul_tiles)(int threads, const struct gemm_kernel *kernel,
                           const struct product *p, float *room)
 {
     const struct plan t = plan_of(p, kernel, threads);
     const int64_t floats = NN_CPU(matmul_tiles_floats)(kernel);
     const int64_t pieces = t.blocks * t.parts;
+    const int64_t whole = pieces - attention_min(threads, pieces);
+    const int64_t all = whole + (pieces - whole) * t.cuts;
 #pragma omp parallel num_threads(threads)
     {
         const struct room mine = room_at(kernel, room + omp_get_thread_num() * floats);
         kernel->begin();
 #pragma omp for schedule(dynamic)
-        for (int64_t i = 0; i < pieces; i++) {
-            struct piece w = {.kept = i / t.parts * t.kept_rows,
-                              .passing = i % t.parts * t.passing_rows};
-            w.kept_end = attention_min(w.kept + t.kept_rows, t.n_kept);
-            w.passing_end = attention_min(w.passing + t.passing_rows, t.n_passing);
+        for (int64_t i = 0; i < all; i++) {
+            struct piece w = piece_of(&t, i, whole);
+            if (w.passing == w.passing_end) continue;
             for (; w.k < p->k; w.k += t.depth) {
                 w.depth = attention_min(t.depth, p->k - w.k);
                 w.last = w.k + w.depth == p->k;
