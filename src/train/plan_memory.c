@@ -55,7 +55,7 @@ static status_t print_stages(const struct config *c, const int sizes[MESH_AXES],
     const int a_stage = sizes[MESH_DP] * sizes[MESH_CP] * sizes[MESH_TP];
     fprintf(out,
             "memory of a rank, MB (%s, %s):\n"
-            "            weights gradients optimizer   staging  activat.   scratch    "
+            "            weights gradients optimizer  communic. activat.   scratch    "
             "device      host\n",
             device_name(dev), dtype_name(t));
     struct memory_plan most = {0};

@@ -53,7 +53,7 @@ void progress_line(char *line, size_t size, const struct metrics_record *r,
     snprintf(
         line, size,
         "step %lld/%lld%s%s loss %.4f%s tokens %s %s tok/s %.1f %cFLOP/s (%.0f%% of GEMM)"
-        " norm %.2f lr %.1e mem %lld MiB wait %.1f%%%s eta %s",
+        " norm %.2f lr %.1e mem %lld MiB data %.1f%%%s eta %s",
         (long long)r->step, (long long)n_steps, r->stage ? " " : "",
         r->stage ? r->stage : "", r->loss, z_loss, scaled(tokens, (double)r->tokens, 2),
         scaled(rate, r->tokens_per_second, 0), r->flops_per_second / (tera ? 1e12 : 1e9),

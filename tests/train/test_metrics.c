@@ -256,7 +256,7 @@ TEST(the_console_line_is_short_and_complete)
     progress_line(line, sizeof line, &r, 600, 83.2);
     assert_string_equal(line, "step 120/600 loss 4.1234 tokens 0.98M 10.2k tok/s"
                               " 41.2 GFLOP/s (21% of GEMM) norm 0.82 lr 3.0e-04"
-                              " mem 412 MiB wait 0.0% eta 1m23s");
+                              " mem 412 MiB data 0.0% eta 1m23s");
 }
 
 TEST(large_runs_keep_readable_units)
@@ -269,7 +269,7 @@ TEST(large_runs_keep_readable_units)
                                      .skipped = 7};
     progress_line(line, sizeof line, &r, 10, 200000);
     assert_non_null(strstr(line, "tokens 1.23T 1.00M tok/s 2500.0 TFLOP/s"));
-    assert_non_null(strstr(line, "wait 0.0% skipped 7 eta 2d07h"));
+    assert_non_null(strstr(line, "data 0.0% skipped 7 eta 2d07h"));
     progress_line(line, sizeof line, &r, 10, (double)NAN);
     assert_non_null(strstr(line, "eta ?"));
 }
