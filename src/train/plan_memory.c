@@ -7,8 +7,8 @@
 #include "train/place.h"
 #include "train/products.h"
 
-/* How many of `ranks` like the dearest fit into what is free here, `saved` bytes less if all do, because
- * ranks of one host share weights. */
+/* How many of `ranks` like the dearest fit into what is free here; all of them take `saved` bytes less,
+ * because those of one host share weights. */
 static void print_room(FILE *out, int ranks, const struct memory_plan *most, size_t saved,
                        const struct device *dev)
 {
@@ -27,14 +27,10 @@ static void print_room(FILE *out, int ranks, const struct memory_plan *most, siz
     if (saved > 0)
         fprintf(out, "on one host its %d ranks share weights: %.1f MB less together\n",
                 ranks, (double)saved / MB);
-    if (available >= 0 && saved > 0 && host * (size_t)ranks <= (size_t)available + saved)
-        fprintf(out, "this host has %.1f MB free: enough for all %d ranks\n",
-                (double)available / MB, ranks);
-    else if (available >= 0 && host > 0)
-        fprintf(
-            out, "this host has %.1f MB free: enough for %" PRId64 " of %d such ranks\n",
-            (double)available / MB,
-            available / (int64_t)host < ranks ? available / (int64_t)host : ranks, ranks);
+    if (available < 0 || host == 0) return;
+    const bool all = host * (size_t)ranks <= (size_t)available + saved;
+    fprintf(out, "this host has %.1f MB free: enough for %" PRId64 " of %d such ranks\n",
+            (double)available / MB, all ? ranks : available / (int64_t)host, ranks);
 }
 
 static void print_row(FILE *out, int stage, const struct memory_plan *p)
