@@ -159,10 +159,11 @@ int comm_near(const struct comm *c, int *index);
 /* Zeroed memory of d, a block for every host: what a near rank writes at *p all near ranks see.  The
  * device of the first of them counts its bytes, those of the others none.  All ranks of c may begin
  * COMM_ALL_GATHER on a part of it, the same part on each, and no other operation: no slice travels to
- * near ranks then.  Collective on c; agreed.  STATUS_NOMEM, STATUS_COMM. */
+ * near ranks then.  The caller sees to it that a rank writes only what it owns, and only when no near
+ * rank reads that any more.  Collective on c; agreed.  STATUS_NOMEM, STATUS_COMM. */
 MUST_USE status_t comm_window_alloc(struct comm *c, struct device *d, size_t bytes,
                                     const char *purpose, void **p);
-/* Takes it from no other rank.  NULL-safe; nulls.  Local. */
+/* Takes it from no other rank; before c is destroyed and d closed.  NULL-safe; nulls.  Local. */
 void comm_window_free(struct comm *c, struct device *d, void **p);
 
 /* ---- broadcast and messages, non-blocking like the above ----------------------------------- */

@@ -1,7 +1,8 @@
 /* Large vectors in host memory by direct exchange over MPI.
  *
  * Reduce-scatter: every rank sends slice j to rank j and adds the contributions to its own
- * slice in rank order.  All-gather: every rank sends its own slice to all others.  Both move
+ * slice in rank order.  All-gather: every rank sends its own slice to all others that do not have it
+ * (comm_window.c): those get an empty message, which says that it is there.  Both move
  * each element once per receiver, as few as can be; inside one node that beats the library's
  * ring, which also adds in an order of its own.  Broadcast: the root sends slice j to rank j, and
  * an all-gather follows, so that the root's link carries the vector about twice, whatever the
@@ -118,8 +119,8 @@ struct leg {
     int peer;
     bool send;
     char *p;
-    int bytes;  /* 0: nothing to do, unless */
-    bool token; /* an empty message says that a slice is where it should be */
+    int bytes;  /* 0 and no token: nothing to do */
+    bool token; /* also an empty message is one */
 };
 
 /* Piece `round` of rank's slice; *count is 0 behind its end. */

@@ -120,9 +120,11 @@ void comm_host_open(struct comm *c, const char **why)
     comm_max_i64(c, &failed, 1); /* also: all have opened mine */
     if (fd >= 0) close(fd);
     free(cards);
-    *why = !together ? "ranks are on several hosts"
-           : failed  ? "ranks may not look at each other's memory here"
-                     : "ranks are on one host";
+    *why = !together && failed
+               ? "ranks are on several hosts, and may not look at each other's memory"
+           : !together ? "ranks are on several hosts"
+           : failed    ? "ranks may not look at each other's memory here"
+                       : "ranks are on one host";
     if (failed || h->n_near == 1) comm_host_close(c);
 }
 

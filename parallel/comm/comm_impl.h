@@ -68,8 +68,8 @@ struct comm {
     struct device *device;  /* NULL: host memory */
     void *line;             /* the library's communicator; NULL: none, or the world's */
     struct comm_host *host; /* the memory of near ranks; NULL: there are none */
-    struct comm_window *windows;
-    int32_t n_windows; /* that there have been */
+    struct comm_window *windows; /* those that are there */
+    int32_t n_windows;           /* those that there have been */
 
     /* only of the comm over all ranks */
     const struct comm_library *library; /* NULL: none is used */

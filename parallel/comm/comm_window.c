@@ -29,7 +29,7 @@ int32_t comm_window_find(const struct comm *c, const void *x, size_t bytes,
                          size_t *offset)
 {
     const uintptr_t at = (uintptr_t)x;
-    if (!c->host) return 0;
+    if (!c->host || bytes == 0) return 0;
     for (const struct comm_window *w = c->windows; w; w = w->next) {
         const uintptr_t start = (uintptr_t)w->p;
         if (at < start || at + bytes > start + w->bytes) continue;
@@ -45,12 +45,16 @@ static status_t make_window(struct comm_window *w, struct device *d, const char 
 {
     void *p = NULL;
     size_t offset;
-    TRY(device_alloc_shared(d, w->bytes, purpose, &p));
+    TRY(for_others ? device_alloc_shared(d, w->bytes, purpose, &p)
+                   : device_alloc(d, w->bytes, purpose, &p));
     w->p = p;
     if (!for_others || device_find_shared(d, p, w->bytes, block, &offset))
         return STATUS_OK;
-    return status_set(STATUS_NOMEM, "no memory that others may map for %zu bytes of %s",
-                      w->bytes, purpose);
+    return status_set(
+        STATUS_NOMEM,
+        "no memory that others may map for %zu bytes of %s; parallel.comm: mpi "
+        "works without that",
+        w->bytes, purpose);
 }
 
 static status_t map_window(struct comm_window *w, const struct comm *c,
@@ -110,7 +114,8 @@ void comm_window_free(struct comm *c, struct device *d, void **p)
 {
     if (!*p) return;
     struct comm_window **at = &c->windows;
-    while ((*at)->p != *p) at = &(*at)->next;
+    while (*at && (*at)->p != *p) at = &(*at)->next;
+    CHECK(*at);
     struct comm_window *w = *at;
     *at = w->next;
     give_back(w, d);

@@ -134,7 +134,7 @@ static void print(const struct bench *b, const char *why, double rates[][CASES][
                        row + k ? ", " : "", cases[k].name, (intmax_t)bytes, r[0], r[1],
                        r[0] / r[1]);
             else
-                printf(" %7.2f / %6.2f: %6.2f", r[0], r[1], r[0] / r[1]);
+                printf(" %7.4g / %6.2f: %6.4g", r[0], r[1], r[0] / r[1]);
         }
     }
     printf(b->o->json ? "]}\n" : "\n");

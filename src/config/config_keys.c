@@ -269,7 +269,9 @@ const struct config_key config_keys[] = {
     {"parallel.zero", CONFIG_INTEGER, AT(zero), 0, 2, .initial = "1",
      .doc =
          "of what data- and context-parallel ranks have in common, each keeps only its "
-         "share of: 0: nothing; 1: the optimizer state; 2: gradients too"},
+         "share of: 0: nothing; 1: the optimizer state, and on CPUs ranks of one host "
+         "have one copy of "
+         "the weights together; 2: gradients too"},
     {"parallel.bucket_mb", CONFIG_INTEGER, AT(bucket_mb), 1, 4096, .initial = "25",
      .doc = "MiB of gradients reduced at a time while backward goes on"},
     {"parallel.comm", CONFIG_ENUM, AT(comm), .names = comm_names, .initial = "auto",

@@ -1,9 +1,8 @@
 /* One operand is cut into blocks that stay in the second-level cache once they are packed; a block is
  * one thread's.  The panels of the other operand pass by, each packed when it is due, if the kernel needs
  * that, while the lines of the next come in.  What passes is the operand that is the cheaper to pack,
- * since that is done once for each block; what is kept is packed once, or once for PASSING rows where the
- * sum is cut.  Threads take shares as they come, the last ones smaller: cores are not equally fast where
- * other programs use them too. */
+ * since that is done once for each block; what is kept is packed once a share.  Threads take shares as
+ * they come, the last ones smaller: cores are not equally fast where other programs use them too. */
 #include <omp.h>
 
 #include "nn/matmul_tiles.h"

@@ -11,6 +11,7 @@
 #include "train/parts.h"
 #include "train/place.h"
 #include "train/products.h"
+#include "train/weights.h"
 
 static status_t open_checkpoint(struct inference *i, const char *path)
 {
@@ -126,22 +127,10 @@ static void pin(struct inference *i)
 
 /* ---- weights -------------------------------------------------------------------------------- */
 
-static status_t take_weights(struct inference *i)
+/* Who may have them together. */
+static struct comm *weight_sharers(const struct inference *i)
 {
-    const struct param_table *p = &i->params;
-    i->weight_bytes = arena_align((size_t)p->n_elements * dtype_bytes(i->dtype));
-    if (i->world)
-        return comm_window_alloc(i->layout.data, i->device, i->weight_bytes, "weights",
-                                 &i->weights);
-    return device_alloc(i->device, i->weight_bytes, "weights", &i->weights);
-}
-
-static void free_weights(struct inference *i)
-{
-    if (i->weights && i->world)
-        comm_window_free(i->layout.data, i->device, &i->weights);
-    else if (i->weights)
-        device_free(i->device, &i->weights, i->weight_bytes);
+    return i->world ? i->layout.data : NULL;
 }
 
 /* Ranks of a host that have weights together read and round a part each. */
@@ -313,7 +302,9 @@ status_t inference_load(struct inference *i, const struct inference_room *room)
     pin(i);
     TRY(agree(i, param_table_init(&i->params, &c->arch,
                                   i->world ? &i->layout.shard : NULL, 0)));
-    TRY(agree(i, take_weights(i)));
+    i->weight_bytes = arena_align((size_t)i->params.n_elements * dtype_bytes(i->dtype));
+    TRY(agree(i,
+              weights_alloc(&i->weights, weight_sharers(i), i->device, i->weight_bytes)));
     TRY(agree(i, read_weights(i)));
     return agree(i, make_model(i, room));
 }
@@ -326,10 +317,9 @@ void inference_release(struct inference *i)
     model_destroy(&i->model);
     nn_destroy(&i->nn);
     drop_buffers(i);
-    if (i->device) {
-        free_weights(i);
-        device_free(i->device, &activations, i->arena.capacity_bytes);
-    }
+    if (i->weights)
+        weights_free(&i->weights, weight_sharers(i), i->device, i->weight_bytes);
+    if (i->device) device_free(i->device, &activations, i->arena.capacity_bytes);
     if (i->world) {
         layout_release(&i->layout);
         comm_leave_device(i->world);

@@ -153,8 +153,8 @@ void memory_plan_print(const struct memory_plan *p, int n_ranks)
     };
     char together[64] = "";
     if (p->n_near > 1)
-        snprintf(together, sizeof together, ", one copy for %d ranks of a host",
-                 p->n_near);
+        snprintf(together, sizeof together, ", one copy for %jd ranks of a host",
+                 (intmax_t)p->n_near);
     log_info("memory of a rank, bytes:");
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         log_info("  %-14s %15zu%s", parts[i].what, parts[i].bytes,

@@ -14,8 +14,9 @@ struct memory_plan {
     int64_t
         padded_elements; /* of the flat buffers: the table's, rounded up for the layout */
     int64_t owned_elements; /* of them, those that are this rank's in a checkpoint */
-    int n_near; /* ranks of a host that have one copy of these weights together; the
-                             * first of them has its bytes in `weights`, the others none */
+    /* Ranks of a host that have one copy of these weights together: the first of them has its bytes
+     * in `weights`, the others none. */
+    int64_t n_near;
     /* device memory */
     size_t weights, gradients, optimizer, communication, activations, inputs, scratch;
     /* host memory; page-locked, for a device of its own memory: staging and mirror */

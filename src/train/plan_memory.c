@@ -7,9 +7,9 @@
 #include "train/place.h"
 #include "train/products.h"
 
-/* How many of `ranks` like the dearest fit into what is free here; all of them take `saved` bytes less,
- * because those of one host share weights. */
-static void print_room(FILE *out, int ranks, const struct memory_plan *most, size_t saved,
+/* How many of `ranks` like the dearest fit into what is free here; together they need no more than `copies`
+ * of the weights. */
+static void print_room(FILE *out, int ranks, int copies, const struct memory_plan *most,
                        const struct device *dev)
 {
     const size_t bytes = memory_plan_device_bytes(most);
@@ -24,13 +24,13 @@ static void print_room(FILE *out, int ranks, const struct memory_plan *most, siz
                 bytes <= info.free_bytes ? "a rank fits, if its libraries do"
                                          : "too few for a rank");
     }
-    if (saved > 0)
-        fprintf(out, "on one host its %d ranks share weights: %.1f MB less together\n",
-                ranks, (double)saved / MB);
     if (available < 0 || host == 0) return;
-    const bool all = host * (size_t)ranks <= (size_t)available + saved;
+    const int64_t weights = (int64_t)most->weights, rest = (int64_t)host - weights;
+    int64_t fit = available / (int64_t)host;
+    if (copies < ranks && rest > 0 && (available - copies * weights) / rest > fit)
+        fit = (available - copies * weights) / rest;
     fprintf(out, "this host has %.1f MB free: enough for %" PRId64 " of %d such ranks\n",
-            (double)available / MB, all ? ranks : available / (int64_t)host, ranks);
+            (double)available / MB, fit < ranks ? fit : ranks, ranks);
 }
 
 static void print_row(FILE *out, int stage, const struct memory_plan *p)
@@ -69,7 +69,13 @@ static status_t print_stages(const struct config *c, const int sizes[MESH_AXES],
         saved += p.weights * (size_t)(a_stage - a_stage / sharers);
         if (memory_plan_total_bytes(&p) > memory_plan_total_bytes(&most)) most = p;
     }
-    print_room(out, a_stage * sizes[MESH_PP], &most, saved, dev);
+    if (saved > 0)
+        fprintf(
+            out,
+            "ranks of one host share weights: all on one take %.1f MB less together\n",
+            (double)saved / 1e6);
+    const int ranks = a_stage * sizes[MESH_PP];
+    print_room(out, ranks, ranks / sharers, &most, dev);
     return STATUS_OK;
 }
 

@@ -46,7 +46,7 @@ void progress_line(char *line, size_t size, const struct metrics_record *r,
     char tokens[NUMBER_BYTES], rate[NUMBER_BYTES], eta[NUMBER_BYTES];
     char skipped[NUMBER_BYTES] = "", z_loss[NUMBER_BYTES] = "";
     const bool tera = r->flops_per_second >= 1e12;
-    const double wait = r->seconds > 0 ? 100 * r->loader_wait / r->seconds : 0;
+    const double data = r->seconds > 0 ? 100 * r->loader_wait / r->seconds : 0;
     if (r->z_loss != 0) snprintf(z_loss, sizeof z_loss, " z-loss %.4f", r->z_loss);
     if (r->skipped > 0)
         snprintf(skipped, sizeof skipped, " skipped %lld", (long long)r->skipped);
@@ -58,7 +58,7 @@ void progress_line(char *line, size_t size, const struct metrics_record *r,
         r->stage ? r->stage : "", r->loss, z_loss, scaled(tokens, (double)r->tokens, 2),
         scaled(rate, r->tokens_per_second, 0), r->flops_per_second / (tera ? 1e12 : 1e9),
         tera ? 'T' : 'G', 100 * r->gemm_share, r->grad_norm, r->lr,
-        (long long)(r->memory_bytes >> 20), wait, skipped, duration(eta, eta_seconds));
+        (long long)(r->memory_bytes >> 20), data, skipped, duration(eta, eta_seconds));
 }
 
 void progress_bar(char *line, size_t size, int64_t step, const struct metrics_record *r,

@@ -281,7 +281,8 @@ status_t trainer_roll_back(struct trainer *t, int64_t step)
     status_t st = STATUS_OK;
     TRY(saving_finish(t, false));
     train_settle(t);
-    while (damaged) {
+    while (
+        damaged) { /* behind the first agreement nobody reads weights: they may be written */
         memset(path, 0, sizeof path);
         st = root ? choose_before(t->config, &before, path) : STATUS_OK;
         TRY(comm_agree(t->world, st));

@@ -67,9 +67,8 @@ static status_t check_later(struct run *r)
         const status_t st = trainer_check(r->world, c, &plan);
         log_set_quiet(loud);
         if (st != STATUS_OK) return status_prefix(st, "stage %s", c->span.name);
-        log_info("stage %s, steps %jd to %jd: checked, %.1f MB on each rank",
-                 c->span.name, (intmax_t)c->span.first_step,
-                 (intmax_t)c->span.end_step - 1,
+        log_info("stage %s, steps %jd to %jd: checked, %.1f MB on rank 0", c->span.name,
+                 (intmax_t)c->span.first_step, (intmax_t)c->span.end_step - 1,
                  (double)memory_plan_total_bytes(&plan) * 1e-6);
     }
     return STATUS_OK;

@@ -284,6 +284,8 @@ void train_gradients(struct trainer *t, struct step_stats *stats)
                            [STOP] =
                                signals_received() != 0 || deadline_passed(t->deadline),
                            [SAVING] = saving_working(t)};
+    /* Behind this sum, for which all have done their passes, nobody reads weights until he has heard
+     * that they are updated: only so may those of a host have one copy (comm_window_alloc). */
     comm_sum_f64(t->world, sums, N_SUMS);
     const double targets = sums[TARGETS] > 0 ? sums[TARGETS] : 1; /* all may be masked */
     const double scale = t->progress.scale.scale;

@@ -13,6 +13,7 @@
 #include "train/products.h"
 #include "train/signals.h"
 #include "train/space.h"
+#include "train/weights.h"
 
 /* ---- what the data and the ranks decide --------------------------------------------------- */
 
@@ -157,35 +158,10 @@ static size_t weight_bytes(const struct trainer *t)
     return arena_align((size_t)t->plan.padded_elements * dtype_bytes(t->dtype));
 }
 
-/* Ranks of one host that each update only what they own need no copies of it all. */
-static status_t allocate_weights(struct trainer *t)
+/* Who may have them together: ranks that each update only what they own. */
+static struct comm *weight_sharers(const struct trainer *t)
 {
-    if (t->config->zero == 0)
-        return device_alloc_shared(t->device, weight_bytes(t), "weights", &t->weights);
-    return comm_window_alloc(t->layout.data, t->device, weight_bytes(t), "weights",
-                             &t->weights);
-}
-
-static void free_weights(struct trainer *t)
-{
-    if (!t->weights) return;
-    if (t->config->zero == 0)
-        device_free(t->device, &t->weights, weight_bytes(t));
-    else
-        comm_window_free(t->layout.data, t->device, &t->weights);
-}
-
-/* By the team, before one thread writes, and of a window by those who will write it. */
-static void touch_weights(const struct trainer *t)
-{
-    const size_t element = dtype_bytes(t->dtype);
-    if (t->plan.n_near == 1) device_zero(t->device, t->weights, weight_bytes(t));
-    for (int64_t i = 0; t->plan.n_near > 1 && i < dp_n_owned(t->dp); i++) {
-        int64_t start, count;
-        dp_owned(t->dp, i, &start, &count);
-        device_zero(t->device, (char *)t->weights + (size_t)start * element,
-                    (size_t)count * element);
-    }
+    return t->config->zero > 0 ? t->layout.data : NULL;
 }
 
 /* The model, and what travels in the middle of its passes. */
@@ -210,14 +186,13 @@ static status_t allocate(struct trainer *t)
     /* nn takes its own */
     const size_t bytes = memory_plan_device_bytes(p) - p->weights - p->scratch;
     void *block = NULL;
-    TRY(comm_agree(t->world, allocate_weights(t)));
     TRY(device_alloc_shared(t->device, bytes, "gradients, moments and activations",
                             &block));
     t->memory = arena_over(block, bytes);
     TRY(inputs_init(&t->inputs, &t->memory, t->device, &shape));
     t->inputs.whole_sequences = !t->config->document_mask;
     TRY(allocate_state(t, &o));
-    touch_weights(t);
+    weights_touch(t->weights, t->dp, t->device, t->dtype, t->plan.n_near > 1);
     TRY(allocate_model(t, &o));
     TRY(step_state_create(&t->step, t));
     return gemm_peak_measure(t->nn, t->dtype, &t->peak_flops);
@@ -362,6 +337,8 @@ status_t trainer_init(struct trainer *t, struct comm *world, struct config *c)
 {
     TRY(prepare(t, world, c));
     pin(t);
+    TRY(comm_agree(world, weights_alloc(&t->weights, weight_sharers(t), t->device,
+                                        weight_bytes(t))));
     TRY(comm_agree(world, allocate(t)));
     TRY(saving_init(t));
     comm_sum_f64(world, &t->peak_flops, 1);
@@ -400,7 +377,8 @@ void trainer_release(struct trainer *t)
     free(t->unit_grads);
     inputs_release(&t->inputs);
     if (t->device) device_free(t->device, &block, t->memory.capacity_bytes);
-    free_weights(t);
+    if (t->weights)
+        weights_free(&t->weights, weight_sharers(t), t->device, weight_bytes(t));
     layout_release(&t->layout);
     if (t->world) comm_leave_device(t->world);
     device_close(&t->device);

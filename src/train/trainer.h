@@ -52,10 +52,9 @@ struct trainer {
     struct device *device;
     enum dtype dtype;    /* of weights and activations */
     struct arena memory; /* one block: every other planned byte of the device */
-    void *
-        weights; /* [padded_elements] of dtype; a window of layout.data, unless ZeRO is off */
-    float *grads;       /* [padded_elements]; NULL with ZeRO stage 2, which has units */
-    float **unit_grads; /* [params.n_units]: where backward adds those of each unit */
+    void *weights;       /* [padded_elements] of dtype: train/weights.h */
+    float *grads;        /* [padded_elements]; NULL with ZeRO stage 2, which has units */
+    float **unit_grads;  /* [params.n_units]: where backward adds those of each unit */
     struct nn *nn;
     struct tp *tp;
     struct cp *cp;

@@ -155,8 +155,12 @@ TEST(bf16_product_does_not_depend_on_threads)
     if (!tests_on_cpu()) return;
     for (enum kind kind = NT; kind <= TN; kind++) {
         const struct product p = make(DTYPE_BF16, kind, NN_ACCUM, M, N, K);
-        struct one_thread one = {.p = &p};
-        each_cpu_nn(DTYPE_BF16, compare_with_one_thread, &one);
+        /* so long that last shares are smaller, whichever operand passes */
+        const struct product q = make(DTYPE_BF16, kind, NN_ACCUM, 810, 33, 40);
+        const struct product r = make(DTYPE_BF16, kind, NN_ACCUM, 33, 810, 40);
+        each_cpu_nn(DTYPE_BF16, compare_with_one_thread, &(struct one_thread){.p = &p});
+        each_cpu_nn(DTYPE_BF16, compare_with_one_thread, &(struct one_thread){.p = &q});
+        each_cpu_nn(DTYPE_BF16, compare_with_one_thread, &(struct one_thread){.p = &r});
     }
 }
 

@@ -1,4 +1,4 @@
-/* @ranks 2 3 4
+/* @ranks 2 3 4  @wrap gethostname comm_map_block
  * Vectors of ranks of one host, in each other's memory: what goes there and what does not. */
 #include "harness/harness.h"
 
@@ -183,21 +183,37 @@ TEST(threads_share_the_work)
 
 /* ---- windows --------------------------------------------------------------------------------- */
 
-/* What a rank has not written it sees, however late it is written, and nothing is moved: by ranks that
- * have all memory together, and (exchange) by those of several hosts that have some. */
-static void check_window(bool exchange)
+int __real_gethostname(char *name, size_t bytes);
+void *__real_comm_map_block(const struct comm *c, int rank,
+                            const struct device_block *block);
+
+static int second_host; /* ranks from this one on say that they are on another; 0: none */
+static bool may_not_map; /* nor may rank 1 */
+
+int __wrap_gethostname(char *name, size_t bytes)
 {
-    struct comm *c = test_world();
-    struct device *d = enter(c, COMM_TRANSPORT_AUTO);
-    if (exchange) c->ops = &comm_exchange_ops;
+    if (second_host == 0) return __real_gethostname(name, bytes);
+    snprintf(name, bytes, comm_rank(test_world()) < second_host ? "ox1" : "ox2");
+    return 0;
+}
+
+void *__wrap_comm_map_block(const struct comm *c, int rank,
+                            const struct device_block *block)
+{
+    if (may_not_map && comm_rank(c) == 1) return NULL;
+    return __real_comm_map_block(c, rank, block);
+}
+
+/* What a near rank writes is there, however late it writes, and what others write comes. */
+static void check_window(struct comm *c, struct device *d)
+{
     const int rank = comm_rank(c), size = comm_size(c);
     const size_t bytes = (size_t)N * sizeof(float);
     int index;
     void *p = NULL;
-    assert_int_equal(comm_near(c, &index), size);
-    assert_int_equal(index, rank);
+    const int n_near = comm_near(c, &index);
     ASSERT_OK(comm_window_alloc(c, d, bytes, "a test", &p));
-    assert_int_equal(device_allocated_bytes(d), rank == 0 ? bytes : 0);
+    assert_int_equal(device_allocated_bytes(d), index == 0 ? bytes : 0);
     float *x = p;
     struct comm_request *r = request_for(c, N);
     for (int turn = 0; turn < 20; turn++) {
@@ -211,7 +227,7 @@ static void check_window(bool exchange)
         comm_start_op(r, COMM_ALL_GATHER, x + skip, DTYPE_F32, N - skip, turn);
         comm_wait(r);
         check(c, COMM_ALL_GATHER, (uint64_t)turn, x + skip, N - skip);
-        assert_int_equal(comm_stats(c).bytes_sent, sent);
+        assert_int_equal(comm_stats(c).bytes_sent - sent, 4 * count * (size - n_near));
         comm_barrier(c); /* before anybody writes again */
     }
     assert_int_equal(c->n_mappings, 0);
@@ -219,13 +235,50 @@ static void check_window(bool exchange)
     comm_window_free(c, d, &p);
     assert_null(p);
     assert_int_equal(device_allocated_bytes(d), 0);
-    leave(c, d);
 }
 
 TEST(a_window_is_one_block_for_all)
 {
-    check_window(false);
-    check_window(true);
+    struct comm *c = test_world();
+    struct device *d = enter(c, COMM_TRANSPORT_AUTO);
+    int index;
+    assert_int_equal(comm_near(c, &index), comm_size(c));
+    assert_int_equal(index, comm_rank(c));
+    check_window(c, d);
+    leave(c, d);
+}
+
+TEST(of_two_hosts_each_has_a_block)
+{
+    struct comm *c = test_world();
+    const int rank = comm_rank(c), size = comm_size(c);
+    for (second_host = 1; second_host < size; second_host++) {
+        struct device *d = enter(c, COMM_TRANSPORT_AUTO);
+        const bool first = rank < second_host;
+        int index;
+        assert_string_equal(comm_transport_name(c), "mpi");
+        assert_int_equal(comm_near(c, &index), first ? second_host : size - second_host);
+        assert_int_equal(index, first ? rank : rank - second_host);
+        check_window(c, d);
+        leave(c, d);
+    }
+    second_host = 0;
+}
+
+TEST(a_window_that_one_rank_cannot_map_is_nobodys)
+{
+    struct comm *c = test_world();
+    struct device *d = enter(c, COMM_TRANSPORT_AUTO);
+    void *p = NULL;
+    may_not_map = true;
+    assert_int_equal(comm_window_alloc(c, d, 4096, "a test", &p), STATUS_COMM);
+    may_not_map = false;
+    assert_null(p);
+    assert_non_null(strstr(status_message(), "rank 1 of "));
+    assert_non_null(strstr(status_message(), "cannot map 4096 bytes"));
+    assert_int_equal(device_allocated_bytes(d), 0);
+    check_window(c, d);
+    leave(c, d);
 }
 
 /* Whoever is done first takes it from nobody. */
