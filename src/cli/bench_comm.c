@@ -107,6 +107,11 @@ static void measure(struct bench *b, int which, int64_t n, double rates[2])
         rates[i] = gigabytes / bench_median(b->seconds[i], b->o->steps);
 }
 
+static double microseconds(int64_t bytes, double rate)
+{
+    return (double)bytes / (rate * 1e3);
+}
+
 static void print(const struct bench *b, const char *why, double rates[][CASES][2])
 {
     const int size = comm_size(b->world);
@@ -133,8 +138,11 @@ static void print(const struct bench *b, const char *why, double rates[][CASES][
                        "%.4g, \"mpi_gb_per_second\": %.4g, \"ratio\": %.4g}",
                        row + k ? ", " : "", cases[k].name, (intmax_t)bytes, r[0], r[1],
                        r[0] / r[1]);
+            else if (cases[k].window)
+                printf(" %7.1f / %6.0f: %6.0f", microseconds(bytes, r[0]),
+                       microseconds(bytes, r[1]), r[0] / r[1]);
             else
-                printf(" %7.4g / %6.2f: %6.4g", r[0], r[1], r[0] / r[1]);
+                printf(" %7.2f / %6.2f: %6.2f", r[0], r[1], r[0] / r[1]);
         }
     }
     printf(b->o->json ? "]}\n" : "\n");

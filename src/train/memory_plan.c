@@ -234,7 +234,7 @@ static void advise(char *text, size_t bytes, const struct config *c,
              gpu ? "GPUs" : "hosts");
 }
 
-/* Against what the host and the GPU of `mine` have free. */
+/* Against what the host and the GPU of `mine` have free; says what rank 0's host will hold. */
 static status_t judge(const struct memory_note *all, int size,
                       const struct memory_note *mine, const char *advice)
 {
@@ -254,6 +254,9 @@ static status_t judge(const struct memory_note *all, int size,
                           "host %s: %d ranks need %.1f MB, %.1f MB are free; %s",
                           mine->host, host_ranks, (double)on_host * 1e-6,
                           (double)available * 1e-6, advice);
+    if (host_ranks > 1)
+        log_info("memory of the %d ranks of rank 0's host: %.1f MB", host_ranks,
+                 (double)on_host * 1e-6);
     if (mine->gpu[0] && on_gpu > (size_t)mine->gpu_free)
         return status_set(
             STATUS_NOMEM,

@@ -37,11 +37,12 @@ static void print_row(FILE *out, int stage, const struct memory_plan *p)
 {
     const double MB = 1e6;
     const double device = (double)memory_plan_device_bytes(p);
-    fprintf(out, "  stage %-3d %9.1f %9.1f %9.1f %9.1f %9.1f %9.1f %9.1f %9.1f\n", stage,
-            (double)p->weights / MB, (double)p->gradients / MB, (double)p->optimizer / MB,
-            (double)p->communication / MB, (double)(p->activations + p->inputs) / MB,
-            (double)p->scratch / MB, device / MB,
-            ((double)memory_plan_total_bytes(p) - device) / MB);
+    fprintf(out, "  stage %-3d %9.1f %9.1f %9.1f %9.1f %9.1f %9.1f %9.1f %9.1f %9.1f\n",
+            stage, (double)p->weights / MB, (double)p->gradients / MB,
+            (double)p->optimizer / MB, (double)p->communication / MB,
+            (double)(p->activations + p->inputs) / MB, (double)p->scratch / MB,
+            device / MB, ((double)memory_plan_total_bytes(p) - device) / MB,
+            (double)memory_plan_total_bytes(p) / MB);
 }
 
 static status_t print_stages(const struct config *c, const int sizes[MESH_AXES],
@@ -50,10 +51,10 @@ static status_t print_stages(const struct config *c, const int sizes[MESH_AXES],
     const int threads = c->threads > 0 ? (int)c->threads : omp_get_num_procs();
     const int a_stage = sizes[MESH_DP] * sizes[MESH_CP] * sizes[MESH_TP];
     fprintf(out,
-            "memory of a rank, MB (%s, %s):\n"
+            "memory of a rank, MB (%s, %s, %d thread%s):\n"
             "            weights gradients optimizer  communic. activat.   scratch    "
-            "device      host\n",
-            device_name(dev), dtype_name(t));
+            "device      host       sum\n",
+            device_name(dev), dtype_name(t), threads, threads == 1 ? "" : "s");
     struct memory_plan most = {0};
     /* of as many ranks one has the weights */
     const int sharers =
@@ -85,7 +86,8 @@ status_t plan_memory_print(const struct config *c, const int sizes[MESH_AXES], F
     enum dtype t;
     const char *why;
     if (c->arch.vocab_size == 0) {
-        fprintf(out, "memory: depends on the vocabulary, which the token files tell\n");
+        fprintf(out, "memory: depends on the vocabulary, which the token files tell, or "
+                     "model.vocab_size\n");
         return STATUS_OK;
     }
     status_t st = place_open_alone(&dev, (enum config_device)c->device);

@@ -47,7 +47,7 @@ if unshare -m true 2>/dev/null; then
     # four ranks that fit only because they share weights, of which this model has many
     large() { "$@" good.yaml --set train.device=cpu --set parallel.dp=4 --set model.vocab_size=100000 --set checkpoint.async=false; }
     (cd world && large "$YOKE" plan) >said/out || fail "plan of a large vocabulary"
-    kib=$(awk '$1 == "stage" { all = 4 * ($(NF - 1) + $NF) } /share weights/ { printf "%d", (all - $(NF - 3) / 2) * 1e6 / 1024 }' said/out)
+    kib=$(awk '$1 == "stage" { all = 4 * $NF } /share weights/ { printf "%d", (all - $(NF - 3) / 2) * 1e6 / 1024 }' said/out)
     printf 'MemAvailable: %d kB\n' "$kib" >meminfo
     large little "$YOKE" plan || fail "plan"
     grep -q 'enough for 4 of 4 such ranks$' said/out || fail "$(cat said/out)"

@@ -88,4 +88,5 @@ grep -q 'rank 3: host ox1, dp 0 cp 0 tp 3 pp 0' said/pp || fail "$(cat said/pp)"
 grep -q 'rank 4: host ox2, dp 0 cp 0 tp 0 pp 1' said/pp || fail "$(cat said/pp)"
 # of two hosts with two data-parallel ranks each, those of one have weights together
 grep -q 'weights .* one copy for 2 ranks of a host' said/mixed || fail "$(cat said/mixed)"
+grep -q "memory of the 4 ranks of rank 0's host: [0-9]" said/mixed || fail "$(cat said/mixed)"
 echo "two hosts: ok"
