@@ -17,8 +17,9 @@ static status_t open_checkpoint(struct inference *i, const char *path)
 {
     char inside[PATH_MAX], latest[PATH_MAX];
     if (!file_is_dir(path))
-        return status_set(STATUS_CHECKPOINT, "%s: %s; give a run or a checkpoint folder",
-                          path, file_exists(path) ? "is a file" : "does not exist");
+        return status_set(file_exists(path) ? STATUS_IO : STATUS_CHECKPOINT,
+                          "%s: %s; give a run or a checkpoint folder", path,
+                          file_exists(path) ? "is a file" : "does not exist");
     file_join(inside, sizeof inside, path, "model.h5");
     if (file_exists(inside)) return checkpoint_open(&i->checkpoint, path);
     TRY(checkpoint_find_latest(path, latest));
