@@ -65,7 +65,7 @@ refused launched 3 'checkpoint.resume: never, but run/step-00000002 is there' \
     train good.yaml --resume never
 refused launched 3 'checkpoint.resume: "text.txt" is not a folder' train good.yaml --resume text.txt
 refused launched 5 'none: does not exist' eval none
-refused launched 6 'text.txt: cannot list the folder: Not a directory' eval text.txt
+refused launched 6 'text.txt: is a file; give a run or a checkpoint folder' eval text.txt
 mkdir world/hollow
 refused launched 5 'hollow: holds no checkpoint' eval hollow
 refused alone 5 'hollow' inspect hollow
