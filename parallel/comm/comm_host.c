@@ -9,7 +9,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/clock.h"
 #include "core/log.h"
+
+static const double PATIENCE_SECONDS = 5;
 
 struct comm_mapping {
     int32_t pid;
@@ -173,6 +176,20 @@ void *comm_map_block(const struct comm *c, int rank, const struct device_block *
     return map_of(c->host->pids[rank], block->fd, block->bytes);
 }
 
+/* It may have died: then the launcher tells us soon, which says more than that its memory is gone. */
+static void *map_patiently(const struct comm *c, int rank,
+                           const struct device_block *block)
+{
+    struct comm_wait w = comm_wait_begin(c, "a look at another rank's memory", 0);
+    void *p = comm_map_block(c, rank, block);
+    while (!p && clock_seconds() - w.start < PATIENCE_SECONDS) {
+        comm_wait_more(&w);
+        comm_wait_pause(&w);
+        p = comm_map_block(c, rank, block);
+    }
+    return p;
+}
+
 char *comm_map(struct comm *c, int rank, const struct device_block *block)
 {
     struct comm *world = c->world;
@@ -180,7 +197,7 @@ char *comm_map(struct comm *c, int rank, const struct device_block *block)
     struct comm_mapping *m = take(world, pid, block->id);
     if (!m) {
         m = malloc(sizeof *m);
-        void *p = m ? comm_map_block(c, rank, block) : NULL;
+        void *p = m ? map_patiently(c, rank, block) : NULL;
         if (!p)
             die_with(STATUS_COMM,
                      "rank %d of %d cannot map %zu bytes of rank %d's memory; "
