@@ -195,8 +195,8 @@ static uint64_t bytes_to_send(const struct comm *c, const struct comm_job *job)
 {
     int64_t first, own;
     int index;
-    const int with_it = job->window ? comm_near(c, &index) : 1;
-    const uint64_t others = (uint64_t)(c->size - with_it);
+    const int n_near = job->window ? comm_near(c, &index) : 1;
+    const uint64_t others = (uint64_t)(c->size - n_near);
     comm_job_slice(job, c->size, c->rank, &first, &own);
     uint64_t elements = 0, bytes = 0;
     if (job->kind == COMM_KIND_REDUCE_SCATTER || job->kind == COMM_KIND_ALL_REDUCE)

@@ -125,7 +125,8 @@ static void print(const struct bench *b, const char *why, double rates[][CASES][
             size, (intmax_t)b->o->threads, transport, mpi);
     else
         printf("%d ranks x %jd threads, %s (%s), beside %s\nGB of fp32 vector a second, "
-               "ours / MPI's own: ratio\n%12s",
+               "ours / MPI's own: ratio; of weights, which are not moved, "
+               "microseconds\n%12s",
                size, (intmax_t)b->o->threads, transport, why, mpi, "");
     for (int k = 0; !b->o->json && k < CASES; k++) printf(" %24s", cases[k].name);
     int row = 0;

@@ -8,4 +8,6 @@ for operation in reduce-scatter all-gather all-reduce 'all-gather of weights'; d
     [[ $(grep -o "\"operation\": \"$operation\", \"bytes\": [0-9]*, \"gb_per_second\": [0-9.]*[1-9]" table | wc -l) -eq 7 ]] ||
         fail "$operation: not 7 lengths: $(cat table)"
 done
+mpirun -n 2 "$YOKE" bench comm --steps 1 --threads 1 >table 2>errors || fail "$(cat errors)"
+grep -q "MPI's own: ratio; of weights, which are not moved, microseconds$" table || fail "$(cat table)"
 echo "bench comm: ok"
